@@ -1,0 +1,1 @@
+"""What a Transformer costs: shapes, FLOPs and peaks of devices."""

@@ -1,0 +1,60 @@
+"""Everything that a request can fail with. Protocols map these classes to status codes once, in `http/errors.py`.
+
+    RequestError
+    ├── InvalidInputError      400/422  the input is wrong: what, what is allowed, what to do
+    │   └── InputTooLongError  413      more tokens than the model takes, and truncation was refused
+    ├── UnknownModelError      404      no such model is served
+    ├── OverloadedError        429      the queue is full; try again after `retry_after_s`
+    ├── UnavailableError       503      no replica can serve; try again after `retry_after_s`
+    ├── DeadlineError          504      no answer before the deadline
+    └── ExecutionError         500      the runtime failed on this very input, twice, running alone
+    StartupError                        the server cannot start: the message says why and what to do
+"""
+
+from __future__ import annotations
+
+
+class RequestError(Exception):
+    """A request has no answer; the message is meant for the client."""
+
+
+class InvalidInputError(RequestError):
+    """The input is wrong. `param` names the field when there is one."""
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class InputTooLongError(InvalidInputError):
+    """The input has more tokens than the model takes, and truncation was refused."""
+
+
+class UnknownModelError(RequestError):
+    """No model of that name is served."""
+
+
+class _RetryableError(RequestError):
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class OverloadedError(_RetryableError):
+    """The queue is full."""
+
+
+class UnavailableError(_RetryableError):
+    """No replica can serve at the moment."""
+
+
+class DeadlineError(RequestError):
+    """The deadline passed before there was an answer."""
+
+
+class ExecutionError(RequestError):
+    """The runtime failed on this input while it ran alone."""
+
+
+class StartupError(Exception):
+    """The server cannot start."""

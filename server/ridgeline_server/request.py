@@ -1,0 +1,141 @@
+"""The contract at the bottom: what travels between HTTP, engine and runtimes. Imports nothing of ours.
+
+All instants are seconds of CLOCK_MONOTONIC, which every process of the machine shares.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Int32Array = npt.NDArray[np.int32]
+Float32Array = npt.NDArray[np.float32]
+
+
+@dataclass(slots=True)
+class Instants:
+    """When a request crossed each boundary; 0.0 = not yet.
+
+    received:  its HTTP request was routed
+    tokenized: its token ids were ready
+    batched:   the scheduler put its last sequence into a batch
+    started:   the runtime began with its first sequence
+    finished:  the runtime ended with its last sequence
+    """
+
+    received: float = 0.0
+    tokenized: float = 0.0
+    batched: float = 0.0
+    started: float = 0.0
+    finished: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a protocol asks the engine for.
+
+    model:      name of a served model, None = the first
+    inputs:     texts, or token ids that are taken as they are (special tokens included)
+    truncate:   True: cut longer inputs to the model's maximum; False: refuse them; None: the server's default
+    received:   instant at which the HTTP request was routed
+    deadline:   instant after which the answer is of no use, None = none
+    """
+
+    model: str | None
+    inputs: list[str] | list[list[int]]
+    truncate: bool | None
+    received: float
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the engine answers.
+
+    outputs:      [inputs, dim] float32
+    tokens:       real tokens of each input, after truncation, special tokens included
+    truncated:    how many inputs were cut
+    flops:        estimated FLOPs of the real tokens
+    """
+
+    model: str
+    outputs: Float32Array
+    tokens: list[int]
+    truncated: int
+    flops: float
+    instants: Instants
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Sequences for a runtime, packed end to end: no padding.
+
+    id:             number of the batch, unique in the server
+    input_ids:      [total_tokens] int32
+    token_type_ids: [total_tokens] int32, None = all zero
+    lengths:        [sequences] int32, tokens of each sequence
+    """
+
+    id: int
+    input_ids: Int32Array
+    lengths: Int32Array
+    token_type_ids: Int32Array | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    """One executed batch, as the report tells of it.
+
+    real_tokens:     tokens of the texts, special tokens included
+    padded_tokens:   tokens that the runtime executed, padding included
+    flops:           estimated FLOPs of the real tokens
+    executed_flops:  estimated FLOPs of what was executed, padding included
+    started, finished: instants around the runtime's call
+    peak_flops_per_s: measured peak of the replica's cores in `precision`, None = not measured
+    share:           share of those cores that the batch held (one stream of n holds 1/n)
+    """
+
+    model: str
+    variant: str
+    runtime: str
+    precision: str
+    replica: int
+    rows: int
+    real_tokens: int
+    padded_tokens: int
+    flops: float
+    executed_flops: float
+    started: float
+    finished: float
+    peak_flops_per_s: float | None
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A served model, as protocols describe it.
+
+    name:        name that requests use
+    created:     Unix seconds of the bundle's manifest
+    replicas:    replicas configured; `ready_replicas` of them can serve at the moment
+    """
+
+    name: str
+    model_id: str
+    revision: str | None
+    task: str
+    pooling: str | None
+    dim: int
+    max_tokens: int
+    vocab_size: int
+    variant: str
+    runtime: str
+    precision: str
+    created: int
+    replicas: int
+    ready_replicas: int
+    queued_sequences: int = 0
+    queued_tokens: int = 0
+    reasons: list[str] = field(default_factory=list)
