@@ -1,0 +1,31 @@
+"""What the server was told on its command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """One field per flag of `ridgeline serve`; each can also come from `RIDGELINE_<FLAG>`.
+
+    overlong:               "truncate" or "error": what happens to inputs over the model's maximum by default
+    max_batch_tokens:       tokens that one batch may execute, padding included; None = chosen per runtime
+    max_queue_tokens:       tokens that may wait, over all requests, before new ones are refused with 429
+    max_age_s:              how long a request may be overtaken by others
+    """
+
+    bundles: tuple[Path, ...]
+    host: str = "127.0.0.1"
+    port: int = 8000
+    devices: str = "auto"
+    runtime: str = "auto"
+    variant: str = "auto"
+    overlong: str = "truncate"
+    max_batch_tokens: int | None = None
+    max_client_batch_size: int = 2048
+    max_body_bytes: int = 4 * 1024 * 1024
+    max_queue_tokens: int = 524_288
+    max_age_s: float = 0.5
+    request_timeout_s: float = 60.0
