@@ -1,1 +1,6 @@
-"""What a Transformer costs: shapes, FLOPs and peaks of devices."""
+"""What a model costs: FLOPs from its shape, against the peaks of devices."""
+
+from ridgeline_estimate.errors import EstimateError, ShapeError
+from ridgeline_estimate.shape import ModelShape
+
+__all__ = ["EstimateError", "ModelShape", "ShapeError"]

@@ -1,0 +1,15 @@
+"""What can go wrong in an estimate.
+
+EstimateError
+└── ShapeError    a config or a stored shape that does not describe a model we can count
+"""
+
+from __future__ import annotations
+
+
+class EstimateError(ValueError):
+    """An estimate cannot be made from what was given."""
+
+
+class ShapeError(EstimateError):
+    """A config or a stored shape does not describe a model that can be counted."""

@@ -1,0 +1,117 @@
+"""ModelShape: the dimensions of a Transformer encoder, which decide what it costs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ridgeline_estimate.errors import ShapeError
+from ridgeline_estimate.model_config import shape_fields
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """Dimensions of an encoder and its head. Every field is JSON-able; a bundle's manifest holds `asdict(shape)`.
+
+    task:                 optimum's name of what runs, such as "feature-extraction" or "fill-mask"
+    ffn, gated:           inner width of the feed-forward; gated = two inner projections of that width (GeGLU, SwiGLU)
+    embedding_size:       width of the embedding tables
+    embedding_projection: True when a matmul maps embeddings to the hidden size (ALBERT, ELECTRA-small)
+    absolute_positions:   a learned table is added to the embeddings
+    rotary:               queries and keys are rotated (ModernBERT)
+    position_bias:        a bias per head and relative position is added to the scores (MPNet)
+    disentangled:         DeBERTa's further score terms, of "c2p" and "p2c"
+    relative_positions:   rows of DeBERTa's table of relative positions
+    relative_projections: projections of that table per layer; its input is a weight, so runtimes may fold them
+    conv_kernel_size:     DeBERTa-v2's convolution after the first layer, 0 = none
+    window_tokens:        local attention's window in tokens, None = every layer attends to everything
+    window_layers:        how many layers have that window
+    has_pooler:           the base class has a tanh pooler over the first token
+    head_rows:            "none", or what the head runs over: "sequence" (its first token or mean) or "token"
+    head_transform:       width of the head's inner dense layer, 0 = none; `head_outputs` that of its last one
+    head_norm:            a LayerNorm follows the inner dense layer
+    """
+
+    model_type: str
+    task: str
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    gated: bool
+    activation: str
+    vocab: int
+    positions: int
+    embedding_size: int
+    architecture: str | None = None
+    embedding_projection: bool = False
+    type_vocab: int = 0
+    labels: int = 0
+    absolute_positions: bool = True
+    rotary: bool = False
+    position_bias: bool = False
+    disentangled: tuple[str, ...] = ()
+    relative_positions: int = 0
+    relative_projections: int = 0
+    conv_kernel_size: int = 0
+    conv_groups: int = 1
+    window_tokens: int | None = None
+    window_layers: int = 0
+    has_pooler: bool = False
+    head_rows: str = "none"
+    head_transform: int = 0
+    head_outputs: int = 0
+    head_norm: bool = False
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], task: str | None = None) -> ModelShape:
+        """Read a config.json.
+
+        task: optimum's name of the task that the graph runs; None = what the class in `architectures` does
+        Raises ShapeError when the config describes no encoder that can be counted.
+        """
+        if not isinstance(config, Mapping):
+            raise ShapeError(f"a model's config is a JSON object, not {type(config).__name__}")
+        return cls(**shape_fields(config, task))
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> ModelShape:
+        """Read back `asdict(shape)`, also after a way through JSON. Unknown keys are ignored.
+
+        Raises ShapeError when a field is missing or of the wrong type.
+        """
+        if not isinstance(fields, Mapping):
+            raise ShapeError(f"a model's shape is a JSON object, not {type(fields).__name__}")
+        known = {field.name: fields[field.name] for field in dataclasses.fields(cls) if field.name in fields}
+        if isinstance(known.get("disentangled"), list):
+            known["disentangled"] = tuple(known["disentangled"])
+        try:
+            shape = cls(**known)
+        except TypeError as error:
+            raise ShapeError(f"the stored shape of the model is incomplete ({error})") from None
+        shape._check_types()
+        return shape
+
+    def _check_types(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not _TYPE_CHECKS[str(field.type)](value):
+                raise ShapeError(f"the stored shape's {field.name} is {value!r}; it should be of type {field.type}")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+_TYPE_CHECKS: Mapping[str, Callable[[object], bool]] = {
+    "str": lambda value: isinstance(value, str),
+    "str | None": lambda value: value is None or isinstance(value, str),
+    "int": _is_count,
+    "int | None": lambda value: value is None or _is_count(value),
+    "bool": lambda value: isinstance(value, bool),
+    "tuple[str, ...]": lambda value: isinstance(value, tuple),
+}
