@@ -114,6 +114,7 @@ def _dimensions(config: Mapping[str, Any]) -> dict[str, Any]:
         "head_dim": head_dim,
         "ffn": _integer(config, "ffn"),
         "gated": bool(config.get("is_gated_act")) or model_type in _GATED or "glu" in activation.lower(),
+        "linear_bias": bool(config.get("mlp_bias", model_type != "modernbert")),
         "activation": activation,
         "vocab": _integer(config, "vocab"),
         "positions": _integer(config, "positions", default=0),

@@ -17,6 +17,7 @@ class ModelShape:
 
     task:                 optimum's name of what runs, such as "feature-extraction" or "fill-mask"
     ffn, gated:           inner width of the feed-forward; gated = two inner projections of that width (GeGLU, SwiGLU)
+    linear_bias:          the projections and the feed-forward add biases
     embedding_size:       width of the embedding tables
     embedding_projection: True when a matmul maps embeddings to the hidden size (ALBERT, ELECTRA-small)
     absolute_positions:   a learned table is added to the embeddings
@@ -48,6 +49,7 @@ class ModelShape:
     positions: int
     embedding_size: int
     architecture: str | None = None
+    linear_bias: bool = True
     embedding_projection: bool = False
     type_vocab: int = 0
     labels: int = 0
