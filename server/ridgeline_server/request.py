@@ -41,6 +41,7 @@ class Request:
     truncate:   True: cut longer inputs to the model's maximum; False: refuse them; None: the server's default
     received:   instant at which the HTTP request was routed
     deadline:   instant after which the answer is of no use, None = none
+    normalize:  True, False: scale embeddings to length 1, or not; None: as the bundle says
     """
 
     model: str | None
@@ -48,6 +49,7 @@ class Request:
     truncate: bool | None
     received: float
     deadline: float | None = None
+    normalize: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,9 @@ class ModelInfo:
     name:        name that requests use
     created:     Unix seconds of the bundle's manifest
     replicas:    replicas configured; `ready_replicas` of them can serve at the moment
+    reasons:     why the model is not ready, a sentence each
+    device:      kind of device its replicas run on: "cpu" or "cuda"
+    max_batch_tokens: tokens that one batch may execute, None = not known yet
     """
 
     name: str
@@ -139,3 +144,5 @@ class ModelInfo:
     queued_sequences: int = 0
     queued_tokens: int = 0
     reasons: list[str] = field(default_factory=list)
+    device: str = "cpu"
+    max_batch_tokens: int | None = None

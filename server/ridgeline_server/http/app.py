@@ -1,0 +1,196 @@
+"""Assembles the ASGI application: the door, the protocols' routes, and the document that describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from ridgeline_server.config import ServerConfig
+from ridgeline_server.errors import RequestError
+from ridgeline_server.http import openapi, operations
+from ridgeline_server.http.catalog import Catalog
+from ridgeline_server.http.door import Door, InferenceRoute, protocol_of
+from ridgeline_server.http.engine import Engine
+from ridgeline_server.http.errors import Protocol, RefusedError, answer, quote
+from ridgeline_server.http.openai import OpenAI
+from ridgeline_server.http.schemas import SCHEMAS
+from ridgeline_server.http.tei import TextEmbeddingsInference, server_version
+from ridgeline_server.report import Metrics, Report
+from ridgeline_server.report.metrics import CONTENT_TYPE
+
+Responses = dict[int | str, dict[str, Any]]
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+
+
+def create_app(
+    engine: Engine,
+    config: ServerConfig,
+    report: Report,
+    metrics: Metrics,
+    *,
+    lifespan: Lifespan | None = None,
+) -> Door:
+    """The ASGI application that serves `engine`.
+
+    lifespan: async context manager around the server's life, given the FastAPI application
+    """
+    app = FastAPI(
+        title="Ridgeline",
+        description="Inference for Hugging Face Transformers, each latency beside the FLOPs it needed.",
+        version=server_version(),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.add_exception_handler(HTTPException, _answer_http_exception)
+    app.add_exception_handler(RequestError, _answer_request_error)
+    metrics.read_at_scrape(engine.models, report.recent_totals)
+    catalog = Catalog(engine)
+    openai = OpenAI(engine, catalog, config)
+    tei = TextEmbeddingsInference(engine, catalog, config)
+    _add_openai(app, openai)
+    _add_tei(app, tei)
+    _add_operations(app, engine, report, metrics)
+    app.openapi().setdefault("components", {})["schemas"] = SCHEMAS
+    routes = [
+        InferenceRoute("/v1/embeddings", Protocol.OPENAI, openai.embeddings),
+        InferenceRoute("/embed", Protocol.TEI, tei.embed),
+        InferenceRoute("/models/{name}/embed", Protocol.TEI, tei.embed),
+    ]
+    return Door(app, routes, engine, config, metrics)
+
+
+def _add_openai(app: FastAPI, openai: OpenAI) -> None:
+    tags = ["OpenAI"]
+    _document(
+        app,
+        "/v1/embeddings",
+        "Embed texts",
+        tags,
+        openapi.inference(Protocol.OPENAI, "EmbeddingsRequest", "EmbeddingsResponse"),
+    )
+
+    async def models() -> Response:
+        return _json(openai.models())
+
+    async def model(request: Request) -> Response:
+        return _json(openai.model(request.path_params["name"]))
+
+    _get(app, "/v1/models", models, "The served models", tags, {200: openapi.success("ModelList", "The models")})
+    _get(
+        app,
+        "/v1/models/{name:path}",
+        model,
+        "One served model",
+        tags,
+        {200: openapi.success("Model", "The model"), 404: openapi.failure(404, Protocol.OPENAI)},
+        openapi_extra={"parameters": [openapi.NAME]},
+    )
+
+
+def _add_tei(app: FastAPI, tei: TextEmbeddingsInference) -> None:
+    tags = ["Text Embeddings Inference"]
+    embed = openapi.inference(Protocol.TEI, "EmbedRequest", "EmbedResponse")
+    _document(app, "/embed", "Embed texts with the first model", tags, embed)
+    named = openapi.inference(Protocol.TEI, "EmbedRequest", "EmbedResponse", (openapi.NAME,))
+    _document(app, "/models/{name:path}/embed", "Embed texts with a model", tags, named)
+
+    async def info() -> Response:
+        return _json(tei.info())
+
+    responses: Responses = {200: openapi.success("Info", "The first model"), 503: openapi.failure(503, Protocol.TEI)}
+    _get(app, "/info", info, "The first model and the limits", tags, responses)
+
+
+def _add_operations(app: FastAPI, engine: Engine, report: Report, metrics: Metrics) -> None:
+    tags = ["Operations"]
+
+    async def health() -> Response:
+        return _json(operations.health())
+
+    async def ready() -> Response:
+        return _json(operations.ready(engine))
+
+    async def scrape() -> Response:
+        return Response(metrics.render(), media_type=CONTENT_TYPE)
+
+    async def read_report() -> Response:
+        return Response(report.as_json(), media_type="application/json")
+
+    text = {"description": "Prometheus' text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    is_ready: Responses = {200: openapi.success("Ready", "Ready"), 503: openapi.failure(503, Protocol.PLAIN)}
+    _get(app, "/health", health, "The process is alive", tags, {200: openapi.success("Health", "Alive")})
+    _get(app, "/ready", ready, "Every model has a live replica", tags, is_ready)
+    _get(app, "/metrics", scrape, "Metrics for Prometheus", tags, {200: text})
+    _get(app, "/report", read_report, "Latency against FLOPs", tags, {200: openapi.success("Report", "The report")})
+
+
+def _get(
+    app: FastAPI,
+    path: str,
+    endpoint: Callable[..., Any],
+    summary: str,
+    tags: list[Any],
+    responses: Responses,
+    openapi_extra: dict[str, Any] | None = None,
+) -> None:
+    app.add_api_route(
+        path,
+        endpoint,
+        methods=["GET"],
+        summary=summary,
+        tags=tags,
+        response_class=Response,
+        response_model=None,
+        responses=responses,
+        openapi_extra=openapi_extra,
+    )
+
+
+def _document(app: FastAPI, path: str, summary: str, tags: list[Any], description: dict[str, Any]) -> None:
+    """Describe a route that the door answers; FastAPI answers only its wrong methods."""
+
+    async def unreachable() -> Response:
+        raise AssertionError(f"the door answers POST {path}. This is a bug.")
+
+    app.add_api_route(
+        path,
+        unreachable,
+        methods=["POST"],
+        name=summary,
+        summary=summary,
+        tags=tags,
+        response_class=Response,
+        response_model=None,
+        **description,
+    )
+
+
+def _json(value: dict[str, object]) -> Response:
+    return Response(orjson.dumps(value), media_type="application/json")
+
+
+async def _answer_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    if error.status_code == 404:
+        message = f"there is nothing at {quote(path, 200)}; GET /openapi.json lists every route"
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "another method")
+        message = f"{quote(path, 200)} does not answer {quote(request.method)}; use {allowed}"
+    else:
+        message = str(error.detail)
+    response = await _answer_request_error(request, RefusedError(error.status_code, message))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _answer_request_error(request: Request, error: Exception) -> Response:
+    status, body, headers = answer(error, protocol_of(request.url.path))
+    extra = {name.decode(): value.decode() for name, value in headers}
+    return Response(body, status, extra, media_type="application/json")

@@ -1,0 +1,44 @@
+"""The served models by name, without asking the engine for each request."""
+
+from __future__ import annotations
+
+import time
+
+from ridgeline_server.errors import UnavailableError, UnknownModelError
+from ridgeline_server.http.engine import Engine
+from ridgeline_server.http.errors import quote
+from ridgeline_server.request import ModelInfo
+
+_MAX_AGE_S = 1.0
+
+
+class Catalog:
+    """Facts of a model that do not change while it is served; at most a second old, and never missing a new name."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._models: list[ModelInfo] = []
+        self._by_name: dict[str, ModelInfo] = {}
+        self._read = float("-inf")
+
+    def find(self, name: str | None) -> ModelInfo:
+        """The model of that name, None = the first.
+
+        Raises: UnknownModelError, UnavailableError when nothing is served
+        """
+        if time.monotonic() - self._read > _MAX_AGE_S or (name is not None and name not in self._by_name):
+            self._refresh()
+        if name is None:
+            if not self._models:
+                raise UnavailableError("no model is served at the moment; try again later", 1.0)
+            return self._models[0]
+        info = self._by_name.get(name)
+        if info is None:
+            served = ", ".join(quote(model) for model in list(self._by_name)[:8])
+            raise UnknownModelError(f"the model {quote(name)} is not served; served are: {served}")
+        return info
+
+    def _refresh(self) -> None:
+        self._models = self._engine.models()
+        self._by_name = {info.name: info for info in self._models}
+        self._read = time.monotonic()

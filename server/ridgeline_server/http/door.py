@@ -1,0 +1,171 @@
+"""In front of everything, before any parsing: limits, admission, deadlines, and every failure's answer."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ridgeline_server.config import ServerConfig
+from ridgeline_server.errors import OverloadedError, RequestError
+from ridgeline_server.http.engine import Engine
+from ridgeline_server.http.errors import ClientGoneError, Protocol, RefusedError, answer
+from ridgeline_server.http.exchange import (
+    JSON,
+    ASGIApp,
+    Exchange,
+    Headers,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    too_large,
+)
+from ridgeline_server.http.parsing import require_json
+from ridgeline_server.report import Metrics
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[Exchange], Awaitable[tuple[bytes, Headers]]]
+_TEI_PATHS = ("/embed", "/info", "/models/")
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceRoute:
+    """A route that the door answers itself: POST, JSON in, JSON out.
+
+    path:    template; `{name}` captures the rest of a path up to what follows it
+    handler: exchange → body and headers of a 200
+    """
+
+    path: str
+    protocol: Protocol
+    handler: Handler
+
+    def pattern(self) -> re.Pattern[str]:
+        """The template as a regular expression."""
+        return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(self.path)))
+
+
+class Door:
+    """The ASGI application: answers inference routes itself, passes the others on to `app`.
+
+    Each answer carries `Server-Timing` and `X-Request-Id`, and is counted; no exception leaves it.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        routes: list[InferenceRoute],
+        engine: Engine,
+        config: ServerConfig,
+        metrics: Metrics,
+    ) -> None:
+        self.app = app
+        self._exact = {route.path: route for route in routes if "{" not in route.path}
+        self._patterns = [(route.pattern().fullmatch, route) for route in routes if "{" in route.path]
+        self._engine = engine
+        self._max_body_bytes = config.max_body_bytes
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection scope."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        exchange = Exchange(scope, receive)
+        if scope["method"] == "POST":
+            route = self._route(scope["path"], exchange)
+            if route is not None:
+                await self._infer(route, exchange, send)
+                return
+        await self._pass_on(exchange, scope, send)
+
+    def _route(self, path: str, exchange: Exchange) -> InferenceRoute | None:
+        route = self._exact.get(path)
+        if route is None:
+            for match, candidate in self._patterns:
+                found = match(path)
+                if found is not None:
+                    exchange.params = found.groupdict()
+                    return candidate
+        return route
+
+    async def _infer(self, route: InferenceRoute, exchange: Exchange, send: Send) -> None:
+        status = 200
+        try:
+            self._admit(exchange)
+            body, headers = await route.handler(exchange)
+        except ClientGoneError:
+            self._metrics.record_request(route.path, 499, time.monotonic() - exchange.received)
+            return
+        except Exception as error:
+            status, body, headers = _failure(error, route.protocol)
+        now = time.monotonic()
+        await _send(send, status, body, [*headers, *exchange.headers(now)])
+        result = exchange.result
+        self._metrics.record_request(
+            route.path, status, now - exchange.received, None if result is None else result.instants
+        )
+        if result is not None and result.truncated:
+            self._metrics.record_truncated(result.model, result.truncated)
+
+    def _admit(self, exchange: Exchange) -> None:
+        seconds = self._engine.retry_after()
+        if seconds is not None:
+            raise OverloadedError("the queue is full; try again after the seconds in Retry-After", seconds)
+        self._check_length(exchange)
+        require_json(exchange.content_type)
+
+    def _check_length(self, exchange: Exchange) -> None:
+        length = exchange.content_length
+        if length is not None:
+            if not length.isdigit():
+                raise RefusedError(400, "Content-Length is not a number; send the body's length in bytes")
+            if len(length) > 18 or int(length) > self._max_body_bytes:
+                raise too_large(self._max_body_bytes)
+
+    async def _pass_on(self, exchange: Exchange, scope: Scope, send: Send) -> None:
+        status = 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *exchange.headers(time.monotonic())]
+            await send(message)
+
+        try:
+            self._check_length(exchange)
+            await self.app(scope, exchange.receive, send_with_headers)
+        except Exception as error:
+            if status:
+                raise
+            status, body, headers = _failure(error, protocol_of(scope["path"]))
+            await _send(send, status, body, [*headers, *exchange.headers(time.monotonic())])
+        route: Any = scope.get("route")
+        path = getattr(route, "path", "other") if status not in (404, 405) else "other"
+        self._metrics.record_request(path, status, time.monotonic() - exchange.received)
+
+
+def protocol_of(path: str) -> Protocol:
+    """Whose error shape answers under the path have."""
+    if path.startswith("/v1/"):
+        return Protocol.OPENAI
+    return Protocol.TEI if path.startswith(_TEI_PATHS) else Protocol.PLAIN
+
+
+def _failure(error: Exception, protocol: Protocol) -> tuple[int, bytes, Headers]:
+    if not isinstance(error, RequestError):
+        logger.error("a request failed unexpectedly", exc_info=error)
+    status, body, headers = answer(error, protocol)
+    return status, body, [JSON, *headers]
+
+
+async def _send(send: Send, status: int, body: bytes, headers: Headers) -> None:
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

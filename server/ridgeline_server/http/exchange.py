@@ -1,0 +1,198 @@
+"""One request and its answer, as the handlers of inference routes see them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from ridgeline_server.errors import DeadlineError, InvalidInputError
+from ridgeline_server.http.engine import Engine
+from ridgeline_server.http.errors import ClientGoneError, RefusedError, quote
+from ridgeline_server.report.timings import server_timing
+from ridgeline_server.request import Request, Result
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+JSON = (b"content-type", b"application/json")
+# A client that leaves earlier costs less to answer than to watch for.
+WATCH_AFTER_S = 0.02
+# The engine answers deadlines itself; past this it is presumed unable to.
+DEADLINE_GRACE_S = 1.0
+_SANE_ID = re.compile(rb"[A-Za-z0-9._:/@+=-]{1,128}").fullmatch
+_ID_PREFIX = secrets.token_hex(6)
+_ids = itertools.count(1)
+
+
+class Exchange:
+    """A request on its way in, an answer on its way out.
+
+    received:   instant at which the request was routed
+    request_id: the client's `X-Request-Id` when it is sane, else a new one
+    params:     what the route's path captured
+    """
+
+    __slots__ = (
+        "content_length",
+        "content_type",
+        "params",
+        "receive",
+        "received",
+        "request_id",
+        "result",
+        "timeout",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.received = time.monotonic()
+        self.receive = receive
+        self.params: dict[str, str] = {}
+        self.result: Result | None = None
+        self.content_length: bytes | None = None
+        self.content_type = b""
+        self.timeout: bytes | None = None
+        given_id = b""
+        for name, value in scope["headers"]:
+            if name == b"content-length":
+                self.content_length = value
+            elif name == b"content-type":
+                self.content_type = value
+            elif name == b"x-request-id":
+                given_id = value
+            elif name == b"x-request-timeout":
+                self.timeout = value
+        self.request_id = given_id if _SANE_ID(given_id) else f"{_ID_PREFIX}-{next(_ids):x}".encode()
+
+    def headers(self, now: float) -> Headers:
+        """The headers that every answer carries."""
+        result = self.result
+        if result is None:
+            timing = f"total;dur={(now - self.received) * 1e3:.3f}"
+            return [(b"server-timing", timing.encode()), (b"x-request-id", self.request_id)]
+        headers = [
+            (b"server-timing", server_timing(result.instants, now).encode()),
+            (b"x-request-id", self.request_id),
+        ]
+        if result.truncated:
+            headers.append((b"x-truncated", b"%d" % result.truncated))
+        return headers
+
+    def timeout_s(self, default: float) -> float:
+        """Seconds until the answer is of no use, as `X-Request-Timeout` says.
+
+        Raises: InvalidInputError
+        """
+        if self.timeout is None:
+            return default
+        try:
+            seconds = float(self.timeout)
+        except ValueError:
+            seconds = math.nan
+        if not 0.0 < seconds < math.inf:
+            given = quote(self.timeout.decode("latin-1"))
+            raise InvalidInputError(
+                f"X-Request-Timeout is {given}; give a number of seconds above 0, such as 2.5, or leave it out",
+                "X-Request-Timeout",
+            )
+        return seconds
+
+    async def body(self, max_bytes: int) -> bytes:
+        """The whole body.
+
+        Raises: RefusedError 413 as soon as more than `max_bytes` were sent, ClientGoneError
+        """
+        message = await self.receive()
+        body: bytes = message.get("body", b"")
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        if message.get("more_body", False):
+            chunks = [body]
+            size = len(body)
+            while message.get("more_body", False) and size <= max_bytes:
+                message = await self.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientGoneError
+                chunk = message.get("body", b"")
+                size += len(chunk)
+                chunks.append(chunk)
+            body = b"".join(chunks)
+        if len(body) > max_bytes:
+            raise too_large(max_bytes)
+        return body
+
+    async def submit(self, engine: Engine, request: Request) -> Result:
+        """Have the engine answer; give up when the client leaves or the deadline passed unanswered.
+
+        Raises: a RequestError, ClientGoneError
+        """
+        watch = _Watch(self.receive, request.deadline)
+        try:
+            self.result = await engine.submit(request)
+        except asyncio.CancelledError:
+            if watch.reason is None:
+                raise
+            _uncancel()
+            raise watch.reason from None
+        finally:
+            watch.stop()
+        return self.result
+
+
+def too_large(max_bytes: int) -> RefusedError:
+    """The refusal of a body over the limit."""
+    return RefusedError(
+        413, f"the body is larger than the allowed {max_bytes} bytes; send fewer or shorter inputs per request"
+    )
+
+
+def _uncancel() -> None:
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+
+
+class _Watch:
+    """Cancels the task that made it when the client leaves, or when the deadline is well past.
+
+    It starts with a timer alone, so that a fast answer costs no second task.
+    """
+
+    __slots__ = ("_deadline", "_receive", "_timer", "_waiting", "_watcher", "reason")
+
+    def __init__(self, receive: Receive, deadline: float | None) -> None:
+        self._receive = receive
+        self._deadline = deadline
+        self._waiting = asyncio.current_task()
+        self._watcher: asyncio.Task[None] | None = None
+        self.reason: Exception | None = None
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._start)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def _start(self) -> None:
+        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        left = None if self._deadline is None else self._deadline + DEADLINE_GRACE_S - time.monotonic()
+        try:
+            async with asyncio.timeout(left):
+                while (await self._receive())["type"] != "http.disconnect":
+                    pass
+            self.reason = ClientGoneError()
+        except TimeoutError:
+            self.reason = DeadlineError("no answer before the deadline; ask for less or allow more time")
+        if self._waiting is not None:
+            self._waiting.cancel()

@@ -1,0 +1,86 @@
+"""OpenAI's `/v1/embeddings` and `/v1/models`.
+
+As servers of this protocol do, fields that it does not know are ignored; wrong values of known ones are refused.
+"""
+
+from __future__ import annotations
+
+from ridgeline_server.config import ServerConfig
+from ridgeline_server.errors import InvalidInputError
+from ridgeline_server.http.catalog import Catalog
+from ridgeline_server.http.engine import Engine
+from ridgeline_server.http.errors import quote
+from ridgeline_server.http.exchange import JSON, Exchange, Headers
+from ridgeline_server.http.parsing import (
+    check_dimensions,
+    check_token_ids,
+    inputs_of,
+    json_object,
+    optional_choice,
+    optional_dimensions,
+)
+from ridgeline_server.http.reply import as_base64, as_json, contiguous
+from ridgeline_server.request import ModelInfo, Request
+
+_KEYS = (b'"input"', b'"model"', b'"encoding_format"', b'"dimensions"', b'"user"')
+
+
+class OpenAI:
+    """Handlers of the OpenAI routes."""
+
+    def __init__(self, engine: Engine, catalog: Catalog, config: ServerConfig) -> None:
+        self._engine = engine
+        self._catalog = catalog
+        self._config = config
+
+    async def embeddings(self, exchange: Exchange) -> tuple[bytes, Headers]:
+        """`POST /v1/embeddings`."""
+        config = self._config
+        timeout_s = exchange.timeout_s(config.request_timeout_s)
+        body = await exchange.body(config.max_body_bytes)
+        fields = json_object(body, _KEYS)
+        if "input" not in fields:
+            raise InvalidInputError("the field `input` is missing; give a text or an array of texts", "input")
+        model = fields.get("model")
+        if type(model) is not str:
+            given = quote(model) if "model" in fields else "missing"
+            raise InvalidInputError(f"the field `model` is {given}; name one of GET /v1/models", "model")
+        is_base64 = optional_choice(fields, "encoding_format", ("float", "base64")) == "base64"
+        dimensions = optional_dimensions(fields)
+        user = fields.get("user")
+        if user is not None and type(user) is not str:
+            raise InvalidInputError(f"`user` is {quote(user)}; give a text, or leave it out", "user")
+        inputs = inputs_of(fields["input"], "input", config.max_client_batch_size, b"\\u0000" in body)
+        info = self._catalog.find(model)
+        check_dimensions(dimensions, info.dim)
+        if type(inputs[0]) is list:
+            check_token_ids(inputs, "input", info.vocab_size, config.max_queue_tokens)
+        request = Request(model, inputs, None, exchange.received, exchange.received + timeout_s)
+        result = await exchange.submit(self._engine, request)
+        rows = contiguous(result.outputs)
+        tokens = sum(result.tokens)
+        reply = {
+            "object": "list",
+            "data": [
+                {"object": "embedding", "index": index, "embedding": as_base64(row) if is_base64 else row}
+                for index, row in enumerate(rows)
+            ],
+            "model": result.model,
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        }
+        return as_json(reply), [JSON]
+
+    def models(self) -> dict[str, object]:
+        """`GET /v1/models`."""
+        return {"object": "list", "data": [_model(info) for info in self._engine.models()]}
+
+    def model(self, name: str) -> dict[str, object]:
+        """`GET /v1/models/{name}`.
+
+        Raises: UnknownModelError
+        """
+        return _model(self._catalog.find(name))
+
+
+def _model(info: ModelInfo) -> dict[str, object]:
+    return {"id": info.name, "object": "model", "created": info.created, "owned_by": "ridgeline"}

@@ -1,0 +1,92 @@
+"""What the OpenAPI document says of each operation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ridgeline_server.http.errors import Protocol
+from ridgeline_server.http.schemas import Schema, ref
+
+_ERROR_SCHEMAS = {Protocol.OPENAI: "OpenAIError", Protocol.TEI: "TeiError", Protocol.PLAIN: "Error"}
+_ERRORS = {
+    400: "The request is malformed: what, what is allowed, what to do",
+    404: "No such model is served",
+    413: "The body is too large, or holds too many or too long inputs",
+    415: "The content type is not application/json",
+    422: "A field has a wrong value",
+    424: "The model failed on this input",
+    429: "The queue is full: see Retry-After",
+    500: "The model or the server failed on this input",
+    503: "No replica can serve at the moment: see Retry-After",
+    504: "No answer before the deadline",
+}
+_INFERENCE_ERRORS = {
+    Protocol.OPENAI: (400, 404, 413, 415, 429, 500, 503, 504),
+    Protocol.TEI: (400, 404, 413, 415, 422, 424, 429, 500, 503, 504),
+}
+_HEADERS: Schema = {
+    "Server-Timing": {
+        "description": "Milliseconds of tokenize, queue, compute, reply and total",
+        "schema": {"type": "string"},
+    },
+    "X-Request-Id": {"description": "The request's id", "schema": {"type": "string"}},
+}
+_TRUNCATED: Schema = {"description": "How many inputs were cut, if any was", "schema": {"type": "integer"}}
+_RETRY_AFTER: Schema = {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}}
+_REQUEST_HEADERS: list[Schema] = [
+    {
+        "name": "X-Request-Timeout",
+        "in": "header",
+        "description": "Seconds after which the answer is of no use.",
+        "schema": {"type": "number", "exclusiveMinimum": 0},
+        "example": 30,
+    },
+    {
+        "name": "X-Request-Id",
+        "in": "header",
+        "description": "Echoed when it is up to 128 letters, digits and ._:/@+=-, else replaced.",
+        "schema": {"type": "string"},
+        "example": "example-1",
+    },
+]
+NAME: Schema = {
+    "name": "name",
+    "in": "path",
+    "required": True,
+    "description": "A name of GET /v1/models.",
+    "schema": {"type": "string", "minLength": 1},
+    "example": "all-MiniLM-L6-v2",
+}
+
+
+def success(schema: str, description: str, *, is_inference: bool = False) -> Schema:
+    """A 200 with a JSON body."""
+    headers = {**_HEADERS, "X-Truncated": _TRUNCATED} if is_inference else _HEADERS
+    return {
+        "description": description,
+        "headers": headers,
+        "content": {"application/json": {"schema": ref(schema)}},
+    }
+
+
+def failure(status: int, protocol: Protocol) -> Schema:
+    """An error of the protocol."""
+    headers = {**_HEADERS, "Retry-After": _RETRY_AFTER} if status in (429, 503) else _HEADERS
+    return {
+        "description": _ERRORS[status],
+        "headers": headers,
+        "content": {"application/json": {"schema": ref(_ERROR_SCHEMAS[protocol])}},
+    }
+
+
+def inference(protocol: Protocol, request: str, response: str, parameters: tuple[Schema, ...] = ()) -> dict[str, Any]:
+    """What FastAPI is told of an inference route: JSON in, JSON out, all of its errors."""
+    responses: dict[int | str, Schema] = {200: success(response, "The embeddings", is_inference=True)}
+    responses.update({status: failure(status, protocol) for status in _INFERENCE_ERRORS[protocol]})
+    return {
+        "responses": responses,
+        "openapi_extra": {
+            "parameters": [*parameters, *_REQUEST_HEADERS],
+            "requestBody": {"required": True, "content": {"application/json": {"schema": ref(request)}}},
+        },
+    }

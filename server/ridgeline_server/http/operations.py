@@ -1,0 +1,30 @@
+"""How the server is: `/health`, `/ready`, `/metrics`, `/report`."""
+
+from __future__ import annotations
+
+from ridgeline_server.errors import UnavailableError
+from ridgeline_server.http.engine import Engine
+
+
+def health() -> dict[str, object]:
+    """`GET /health`: the process answers."""
+    return {"status": "alive"}
+
+
+def ready(engine: Engine) -> dict[str, object]:
+    """`GET /ready`: every model has a live replica.
+
+    Raises: UnavailableError saying why not
+    """
+    infos = engine.models()
+    if engine.is_ready():
+        return {
+            "status": "ready",
+            "models": [{"name": info.name, "ready_replicas": info.ready_replicas} for info in infos],
+        }
+    waiting = [
+        f"{info.name}: {'; '.join(info.reasons) or 'no replica is ready yet'}"
+        for info in infos
+        if info.reasons or not info.ready_replicas
+    ]
+    raise UnavailableError(". ".join(waiting) or "no model is loaded yet", 1.0)

@@ -1,0 +1,197 @@
+"""The OpenAPI components: every request and response body, as JSON Schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+
+def ref(name: str) -> Schema:
+    """A reference to a component."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _object(required: str, properties: Schema, **more: Any) -> Schema:
+    return {"type": "object", "required": required.split(), "properties": properties, **more}
+
+
+def _array(items: Schema, **more: Any) -> Schema:
+    return {"type": "array", "items": items, **more}
+
+
+def _nullable(kind: str, **more: Any) -> Schema:
+    return {"type": [kind, "null"], **more}
+
+
+_STRING: Schema = {"type": "string"}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_NUMBER: Schema = {"type": "number"}
+_NUMBER_OR_NULL = _nullable("number")
+_TEXT: Schema = {"type": "string", "minLength": 1, "pattern": "^[^\\x00]+$"}
+_IDS = _array({"type": "integer", "minimum": 0}, minItems=1)
+_EMBEDDING = _array({"type": "number", "format": "float"})
+
+_FIGURES: Schema = {
+    "flops": _NUMBER,
+    "executed_flops": _NUMBER,
+    "real_tokens": _COUNT,
+    "padded_tokens": _COUNT,
+    "achieved_flops_per_s": _NUMBER_OR_NULL,
+    "mfu": _NUMBER_OR_NULL,
+    "hfu": _NUMBER_OR_NULL,
+    "padding_waste": _NUMBER_OR_NULL,
+}
+_TOTALS = _object(
+    " ".join((*_FIGURES, "batches sequences busy_s mean_latency_s")),
+    {**_FIGURES, "batches": _COUNT, "sequences": _COUNT, "busy_s": _NUMBER, "mean_latency_s": _NUMBER_OR_NULL},
+)
+
+SCHEMAS: Schema = {
+    "Inputs": {
+        "description": "A text, an array of texts, an array of token ids (one input), or an array of such arrays.",
+        "anyOf": [_TEXT, _array(_TEXT, minItems=1), _IDS, _array(_IDS, minItems=1)],
+    },
+    "EmbeddingsRequest": _object(
+        "input model",
+        {
+            "input": ref("Inputs"),
+            "model": {"type": "string", "description": "A name of GET /v1/models."},
+            "encoding_format": {"enum": ["float", "base64", None], "default": "float"},
+            "dimensions": _nullable("integer", minimum=1, description="Only the model's own."),
+            "user": _nullable("string"),
+        },
+        description="Unknown fields are ignored.",
+        example={"model": "all-MiniLM-L6-v2", "input": "The ridge point of the roofline model"},
+    ),
+    "EmbeddingsResponse": _object(
+        "object data model usage",
+        {
+            "object": {"const": "list"},
+            "data": _array(
+                _object(
+                    "object index embedding",
+                    {
+                        "object": {"const": "embedding"},
+                        "index": _COUNT,
+                        "embedding": {"anyOf": [_EMBEDDING, {"type": "string", "format": "byte"}]},
+                    },
+                )
+            ),
+            "model": _STRING,
+            "usage": _object("prompt_tokens total_tokens", {"prompt_tokens": _COUNT, "total_tokens": _COUNT}),
+        },
+    ),
+    "Model": _object(
+        "id object created owned_by",
+        {"id": _STRING, "object": {"const": "model"}, "created": {"type": "integer"}, "owned_by": _STRING},
+    ),
+    "ModelList": _object("object data", {"object": {"const": "list"}, "data": _array(ref("Model"))}),
+    "OpenAIError": _object(
+        "error",
+        {
+            "error": _object(
+                "message type param code",
+                {"message": _STRING, "type": _STRING, "param": _nullable("string"), "code": _nullable("string")},
+            )
+        },
+    ),
+    "EmbedRequest": _object(
+        "inputs",
+        {
+            "inputs": ref("Inputs"),
+            "normalize": _nullable("boolean", default=True),
+            "truncate": _nullable("boolean", description="Absent: the server's default."),
+            "truncation_direction": {"enum": ["right", "Right", None], "default": "right"},
+            "prompt_name": {"type": "null", "description": "Prompts are not supported."},
+            "dimensions": _nullable("integer", minimum=1, description="Only the model's own."),
+        },
+        description="Unknown fields are ignored.",
+        example={"inputs": ["The ridge point", "of the roofline model"]},
+    ),
+    "EmbedResponse": _array(_EMBEDDING),
+    "Info": _object(
+        "model_id model_sha model_dtype model_type max_concurrent_requests max_input_length max_batch_tokens "
+        "max_batch_requests max_client_batch_size auto_truncate tokenization_workers version sha docker_label",
+        {
+            "model_id": _STRING,
+            "model_sha": _nullable("string"),
+            "model_dtype": _STRING,
+            "model_type": _object("embedding", {"embedding": _object("pooling", {"pooling": _STRING})}),
+            "max_concurrent_requests": _COUNT,
+            "max_input_length": _COUNT,
+            "max_batch_tokens": _COUNT,
+            "max_batch_requests": _nullable("integer"),
+            "max_client_batch_size": _COUNT,
+            "auto_truncate": {"type": "boolean"},
+            "tokenization_workers": _COUNT,
+            "version": _STRING,
+            "sha": _nullable("string"),
+            "docker_label": _nullable("string"),
+        },
+    ),
+    "TeiError": _object(
+        "error error_type",
+        {
+            "error": _STRING,
+            "error_type": {"enum": ["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]},
+        },
+    ),
+    "Error": _object("error", {"error": _STRING}),
+    "Health": _object("status", {"status": {"const": "alive"}}),
+    "Ready": _object(
+        "status models",
+        {
+            "status": {"const": "ready"},
+            "models": _array(_object("name ready_replicas", {"name": _STRING, "ready_replicas": _COUNT})),
+        },
+    ),
+    "Report": _object(
+        "started uptime_s summary peaks formulas batches",
+        {
+            "started": _NUMBER,
+            "uptime_s": _NUMBER,
+            "summary": _object(
+                "recent since_start",
+                {
+                    "recent": {"type": "object", "additionalProperties": _TOTALS},
+                    "since_start": {"type": "object", "additionalProperties": _TOTALS},
+                },
+            ),
+            "peaks": _array(
+                _object(
+                    "model replica precision peak_flops_per_s",
+                    {
+                        "model": _STRING,
+                        "replica": {"type": "integer"},
+                        "precision": _STRING,
+                        "peak_flops_per_s": _NUMBER_OR_NULL,
+                    },
+                )
+            ),
+            "formulas": {
+                "type": "object",
+                "additionalProperties": _object("formula source", {"formula": _STRING, "source": _STRING}),
+            },
+            "batches": _array(
+                _object(
+                    " ".join(
+                        (*_FIGURES, "model variant runtime precision replica size latency_s peak_flops_per_s share")
+                    ),
+                    {
+                        **_FIGURES,
+                        "model": _STRING,
+                        "variant": _STRING,
+                        "runtime": _STRING,
+                        "precision": _STRING,
+                        "replica": {"type": "integer"},
+                        "size": _COUNT,
+                        "latency_s": _NUMBER,
+                        "peak_flops_per_s": _NUMBER_OR_NULL,
+                        "share": _NUMBER,
+                    },
+                )
+            ),
+        },
+    ),
+}

@@ -1,0 +1,153 @@
+"""The figures of the report, each a formula over batch records, and what they are in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ridgeline_server.request import BatchRecord
+
+FORMULAS: dict[str, dict[str, str]] = {
+    "latency_s": {
+        "formula": "finished - started",
+        "source": "monotonic instants that the worker takes just before and just after the runtime's call",
+    },
+    "busy_s": {
+        "formula": "sum of latency_s over the batches",
+        "source": "batches that ran side by side on one replica each count in full; `share` corrects MFU for that",
+    },
+    "flops": {
+        "formula": "sum over the sequences of the model's forward FLOPs at their real length",
+        "source": "the estimator, from the bundle's model shape; one multiply-add counts 2",
+    },
+    "executed_flops": {
+        "formula": "the same estimate at the padded shape that the runtime executed",
+        "source": "the estimator",
+    },
+    "achieved_flops_per_s": {"formula": "flops / busy_s", "source": "flops and latency_s above"},
+    "peak_flops_per_s": {
+        "formula": "FLOPs of a large matrix product / its seconds, in the batch's precision",
+        "source": "measured on this machine with the replica's own cores; null = not measured",
+    },
+    "mfu": {
+        "formula": "flops / sum of (latency_s x peak_flops_per_s x share)",
+        "source": "model FLOPs utilization over the batches whose peak is measured; null when none is",
+    },
+    "hfu": {
+        "formula": "executed_flops / sum of (latency_s x peak_flops_per_s x share)",
+        "source": "as mfu, with the padding that was executed counted as work",
+    },
+    "padding_waste": {
+        "formula": "1 - real_tokens / padded_tokens",
+        "source": "token counts of the batches as they were executed",
+    },
+}
+
+
+def ratio(numerator: float, denominator: float) -> float | None:
+    """numerator / denominator, None where that has no value."""
+    return numerator / denominator if denominator > 0 else None
+
+
+def possible_flops(record: BatchRecord) -> float:
+    """FLOPs that the batch's share of its device could have done while it ran; 0 when the peak is not measured."""
+    if record.peak_flops_per_s is None:
+        return 0.0
+    return max(record.finished - record.started, 0.0) * record.peak_flops_per_s * record.share
+
+
+def describe(record: BatchRecord) -> dict[str, object]:
+    """One batch, as `/report` lists it."""
+    latency_s = max(record.finished - record.started, 0.0)
+    possible = possible_flops(record)
+    return {
+        "model": record.model,
+        "variant": record.variant,
+        "runtime": record.runtime,
+        "precision": record.precision,
+        "replica": record.replica,
+        "size": record.rows,
+        "real_tokens": record.real_tokens,
+        "padded_tokens": record.padded_tokens,
+        "flops": record.flops,
+        "executed_flops": record.executed_flops,
+        "latency_s": latency_s,
+        "achieved_flops_per_s": ratio(record.flops, latency_s),
+        "peak_flops_per_s": record.peak_flops_per_s,
+        "share": record.share,
+        "mfu": ratio(record.flops, possible),
+        "hfu": ratio(record.executed_flops, possible),
+        "padding_waste": padding_waste(record.real_tokens, record.padded_tokens),
+    }
+
+
+def padding_waste(real_tokens: int, padded_tokens: int) -> float | None:
+    """Share of the executed tokens that were padding."""
+    real = ratio(real_tokens, padded_tokens)
+    return None if real is None else 1.0 - real
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over batches, and the figures that follow from them.
+
+    measured_flops, measured_executed_flops: only of the batches whose peak is measured
+    possible_flops: what those batches' devices could have done meanwhile
+    """
+
+    batches: int = 0
+    sequences: int = 0
+    real_tokens: int = 0
+    padded_tokens: int = 0
+    flops: float = 0.0
+    executed_flops: float = 0.0
+    busy_s: float = 0.0
+    measured_flops: float = 0.0
+    measured_executed_flops: float = 0.0
+    possible_flops: float = 0.0
+
+    def add(self, record: BatchRecord) -> None:
+        """Count one more batch."""
+        self.batches += 1
+        self.sequences += record.rows
+        self.real_tokens += record.real_tokens
+        self.padded_tokens += record.padded_tokens
+        self.flops += record.flops
+        self.executed_flops += record.executed_flops
+        self.busy_s += max(record.finished - record.started, 0.0)
+        possible = possible_flops(record)
+        if possible > 0:
+            self.measured_flops += record.flops
+            self.measured_executed_flops += record.executed_flops
+            self.possible_flops += possible
+
+    @property
+    def mfu(self) -> float | None:
+        """Model FLOPs utilization."""
+        return ratio(self.measured_flops, self.possible_flops)
+
+    @property
+    def hfu(self) -> float | None:
+        """Hardware FLOPs utilization: padding counts as work."""
+        return ratio(self.measured_executed_flops, self.possible_flops)
+
+    @property
+    def padding_waste(self) -> float | None:
+        """Share of the executed tokens that were padding."""
+        return padding_waste(self.real_tokens, self.padded_tokens)
+
+    def describe(self) -> dict[str, object]:
+        """The sums and figures, as `/report` summarizes them."""
+        return {
+            "batches": self.batches,
+            "sequences": self.sequences,
+            "real_tokens": self.real_tokens,
+            "padded_tokens": self.padded_tokens,
+            "flops": self.flops,
+            "executed_flops": self.executed_flops,
+            "busy_s": self.busy_s,
+            "mean_latency_s": ratio(self.busy_s, self.batches),
+            "achieved_flops_per_s": ratio(self.flops, self.busy_s),
+            "mfu": self.mfu,
+            "hfu": self.hfu,
+            "padding_waste": self.padding_waste,
+        }

@@ -1,0 +1,69 @@
+"""Latency against FLOPs, for the batches just executed and for all since the start."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+
+import orjson
+
+from ridgeline_server.report.figures import FORMULAS, Totals, describe
+from ridgeline_server.request import BatchRecord
+
+
+class Report:
+    """What `/report` tells. The engine hands in each executed batch; memory is bounded by `recent` batches."""
+
+    def __init__(self, recent: int = 256) -> None:
+        self._recent: deque[BatchRecord] = deque(maxlen=recent)
+        self._since_start: dict[str, Totals] = {}
+        self._peaks: dict[tuple[str, int, str], float | None] = {}
+        self._started_unix_s = time.time()
+        self._started = time.monotonic()
+
+    def record_batch(self, record: BatchRecord) -> None:
+        """Take in one executed batch."""
+        self._recent.append(record)
+        totals = self._since_start.get(record.model)
+        if totals is None:
+            totals = self._since_start[record.model] = Totals()
+        totals.add(record)
+        self._peaks[record.model, record.replica, record.precision] = record.peak_flops_per_s
+
+    def recent_totals(self) -> dict[str, Totals]:
+        """Sums over the recent batches, per model."""
+        return sum_per_model(self._recent)
+
+    def since_start_totals(self) -> dict[str, Totals]:
+        """Sums over all batches, per model."""
+        return self._since_start
+
+    def as_dict(self) -> dict[str, object]:
+        """The whole report; the newest batch first."""
+        return {
+            "started": self._started_unix_s,
+            "uptime_s": time.monotonic() - self._started,
+            "summary": {
+                "recent": {model: totals.describe() for model, totals in self.recent_totals().items()},
+                "since_start": {model: totals.describe() for model, totals in self._since_start.items()},
+            },
+            "peaks": [
+                {"model": model, "replica": replica, "precision": precision, "peak_flops_per_s": peak}
+                for (model, replica, precision), peak in self._peaks.items()
+            ],
+            "formulas": FORMULAS,
+            "batches": [describe(record) for record in reversed(self._recent)],
+        }
+
+    def as_json(self) -> bytes:
+        """The report as JSON: never NaN nor infinity, which orjson writes as null."""
+        return orjson.dumps(self.as_dict())
+
+
+def sum_per_model(records: Iterable[BatchRecord]) -> dict[str, Totals]:
+    """Totals of the records of each model."""
+    totals: dict[str, Totals] = {}
+    for record in records:
+        totals.setdefault(record.model, Totals()).add(record)
+    return totals
