@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+
+
+class Overlong(StrEnum):
+    """What happens to inputs over the model's maximum."""
+
+    TRUNCATE = "truncate"
+    ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
     """One field per flag of `ridgeline serve`; each can also come from `RIDGELINE_<FLAG>`.
 
-    overlong:               "truncate" or "error": what happens to inputs over the model's maximum by default
+    overlong:               what happens to inputs over the model's maximum, unless a request says
     max_batch_tokens:       tokens that one batch may execute, padding included; None = chosen per runtime
     max_queue_tokens:       tokens that may wait, over all requests, before new ones are refused with 429
     max_age_s:              how long a request may be overtaken by others
@@ -22,7 +30,7 @@ class ServerConfig:
     devices: str = "auto"
     runtime: str = "auto"
     variant: str = "auto"
-    overlong: str = "truncate"
+    overlong: Overlong = Overlong.TRUNCATE
     max_batch_tokens: int | None = None
     max_client_batch_size: int = 2048
     max_body_bytes: int = 4 * 1024 * 1024

@@ -1,0 +1,1 @@
+"""From a request to batches on replicas and back."""

@@ -1,0 +1,151 @@
+"""The engine: from a request to its answer, over all served models."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from ridgeline_server.config import Overlong, ServerConfig
+from ridgeline_server.engine.job import Item, Job
+from ridgeline_server.engine.loading import LoadedModel
+from ridgeline_server.engine.model import ServedModel
+from ridgeline_server.engine.tokenization import Tokens
+from ridgeline_server.errors import DeadlineError, OverloadedError, StartupError, UnknownModelError
+from ridgeline_server.request import Instants, ModelInfo, Request, Result
+from ridgeline_server.tasks.feature_extraction import normalize
+
+_WATCH_INTERVAL_S = 1.0
+_WEDGED_AFTER_S = 60.0
+_MOST_PENDING_CHARACTERS = 64 * 1024 * 1024
+
+
+class Engine:
+    """Answers requests. All methods are called from one event loop."""
+
+    def __init__(self, models: Sequence[LoadedModel], config: ServerConfig) -> None:
+        self._models = list(models)
+        self._by_name = {name: model for model in reversed(models) for name in model.names}
+        self._by_name |= {model.served.name: model for model in models}
+        self._config = config
+        self._watch: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start all replicas and return once every model has one that is ready.
+
+        Raises StartupError when a model cannot be loaded.
+        """
+        self._watch = asyncio.get_running_loop().create_task(self._watch_replicas())
+        for model in self._models:
+            for replica in model.served.replicas:
+                replica.start()
+        await asyncio.gather(*(_wait_ready(model.served) for model in self._models))
+
+    async def stop(self) -> None:
+        """End all workers; requests that are still in the engine get an error."""
+        if self._watch is not None:
+            self._watch.cancel()
+        replicas = [replica for model in self._models for replica in model.served.replicas]
+        await asyncio.gather(*(replica.stop() for replica in replicas))
+        for model in self._models:
+            model.tokenizer.stop()
+
+    async def submit(self, request: Request) -> Result:
+        """Answer one request; cancelling the caller drops what still waits.
+
+        Raises a RequestError: UnknownModelError, InvalidInputError, OverloadedError, UnavailableError, DeadlineError
+        or ExecutionError.
+        """
+        model = self._find(request.model)
+        model.served.check_available()
+        self._check_backlog(model)
+        try:
+            async with asyncio.timeout_at(request.deadline):
+                return await self._answer(model, request)
+        except TimeoutError:
+            waited_s = time.monotonic() - request.received
+            raise DeadlineError(
+                f"no answer within {waited_s:.3g} s; allow more time with X-Request-Timeout, or send less at once"
+            ) from None
+
+    def models(self) -> list[ModelInfo]:
+        """The served models, the default one first."""
+        return [model.info() for model in self._models]
+
+    def is_ready(self) -> bool:
+        """True when every model has a replica that can serve."""
+        return all(model.served.ready_replicas for model in self._models)
+
+    def retry_after(self) -> float | None:
+        """Seconds after which to come back when every model's queue is full, else None."""
+        waits = [self._wait_s(model) for model in self._models]
+        full = [wait for wait in waits if wait is not None]
+        return min(full) if len(full) == len(waits) else None
+
+    async def _answer(self, model: LoadedModel, request: Request) -> Result:
+        instants = Instants(received=request.received)
+        truncate = self._config.overlong is Overlong.TRUNCATE if request.truncate is None else request.truncate
+        tokens = await model.tokenizer.encode(request.inputs, truncate)
+        instants.tokenized = time.monotonic()
+        model.served.check_available()
+        job = Job(request, asyncio.get_running_loop().create_future(), instants)
+        job.items = [Item(job, index, entry) for index, entry in enumerate(tokens)]
+        model.served.enqueue(job)
+        outputs = np.stack(await job.future)
+        if model.served.bundle.manifest.normalize if request.normalize is None else request.normalize:
+            outputs = normalize(outputs)
+        return _result(model.served, job, tokens, outputs)
+
+    def _find(self, name: str | None) -> LoadedModel:
+        if name is None:
+            return self._models[0]
+        try:
+            return self._by_name[name]
+        except KeyError:
+            have = ", ".join(f"'{model.served.name}'" for model in self._models)
+            raise UnknownModelError(f"model '{name[:200]}' is not served here; served: {have}") from None
+
+    def _check_backlog(self, model: LoadedModel) -> None:
+        wait_s = self._wait_s(model)
+        if wait_s is not None:
+            raise OverloadedError(
+                f"the queue of model '{model.served.name}' is full; try again in {wait_s:.0f} s", wait_s
+            )
+
+    def _wait_s(self, model: LoadedModel) -> float | None:
+        if model.tokenizer.pending_characters > _MOST_PENDING_CHARACTERS:
+            return 1.0
+        return model.served.backlog.retry_after_s(model.served.queued_tokens)
+
+    async def _watch_replicas(self) -> None:
+        while True:
+            await asyncio.sleep(_WATCH_INTERVAL_S)
+            for model in self._models:
+                model.served.kill_wedged(_WEDGED_AFTER_S)
+
+
+def _result(served: ServedModel, job: Job, tokens: list[Tokens], outputs: np.ndarray) -> Result:
+    lengths = [len(entry.ids) for entry in tokens]
+    return Result(
+        model=served.name,
+        outputs=outputs,
+        tokens=lengths,
+        truncated=sum(entry.is_truncated for entry in tokens),
+        flops=served.costs.sequences(np.array(lengths)),
+        instants=job.instants,
+    )
+
+
+async def _wait_ready(served: ServedModel) -> None:
+    ready = asyncio.ensure_future(served.was_ready.wait())
+    try:
+        while not ready.done():
+            if served.load_error is not None:
+                raise StartupError(f"model '{served.name}' cannot be loaded: {served.load_error}")
+            if all(replica.failed_starts >= 2 for replica in served.replicas):
+                raise StartupError(f"the workers of model '{served.name}' end before they are ready; see the log above")
+            await asyncio.wait([ready], timeout=0.02)
+    finally:
+        ready.cancel()

@@ -1,0 +1,67 @@
+"""A request inside the engine: its sequences, their answers, and the future that its client awaits."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from ridgeline_server.engine.messages import Done
+from ridgeline_server.engine.tokenization import Tokens
+from ridgeline_server.request import Float32Array, Instants, Request
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One request on its way. `future` yields one [dim] float32 vector per sequence."""
+
+    request: Request
+    future: asyncio.Future[list[Float32Array]]
+    instants: Instants
+    items: list[Item] = field(default_factory=list)
+    vectors: dict[int, Float32Array] = field(default_factory=dict)
+
+    @property
+    def is_over(self) -> bool:
+        """True when nobody waits for the answer any more."""
+        return self.future.done()
+
+    def finish(self, index: int, vector: Float32Array, done: Done) -> None:
+        """Take the answer of one sequence; the last one answers the request."""
+        if self.is_over:
+            return
+        self.vectors[index] = vector
+        instants = self.instants
+        instants.started = min(instants.started or done.started, done.started)
+        instants.finished = max(instants.finished, done.finished)
+        if len(self.vectors) == len(self.items):
+            self.future.set_result([self.vectors[number] for number in range(len(self.items))])
+
+    def fail(self, error: Exception) -> None:
+        """Answer the request with an error."""
+        if not self.is_over:
+            self.future.set_exception(error)
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One sequence of a job.
+
+    lone_failures: how often the runtime failed, or its worker died by itself, while running this sequence alone
+    kills:         how often somebody killed the worker that was running it
+    """
+
+    job: Job
+    index: int
+    tokens: Tokens
+    lone_failures: int = 0
+    kills: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Assignment:
+    """A batch on a replica. `is_alone`: the replica runs nothing beside it."""
+
+    id: int
+    items: list[Item]
+    is_alone: bool = False
+    is_started: bool = False

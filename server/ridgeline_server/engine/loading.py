@@ -1,0 +1,94 @@
+"""From a bundle's directory to a model that the engine can serve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ridgeline_estimate.errors import EstimateError
+from ridgeline_estimate.shape import ModelShape
+from ridgeline_export.bundle import MANIFEST_NAME, BundleError, read_bundle
+from ridgeline_server.config import ServerConfig
+from ridgeline_server.engine.cost import CostTable
+from ridgeline_server.engine.model import BatchObserver, ServedModel
+from ridgeline_server.engine.tokenization import TextTokenizer, TokenizerThreads
+from ridgeline_server.errors import StartupError
+from ridgeline_server.request import ModelInfo
+from ridgeline_server.runtimes.cores import available_cores
+from ridgeline_server.runtimes.selection import choose_plan, replica_threads
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A served model, its tokenizer and its names: the bundle directory's, and the model id of the manifest."""
+
+    served: ServedModel
+    tokenizer: TokenizerThreads
+    shape: ModelShape
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.served.name, self.served.bundle.manifest.model_id)
+
+    def info(self) -> ModelInfo:
+        """What protocols tell of the model."""
+        served, manifest = self.served, self.served.bundle.manifest
+        return ModelInfo(
+            name=served.name,
+            model_id=manifest.model_id,
+            revision=manifest.revision,
+            task=manifest.task,
+            pooling=manifest.pooling,
+            dim=self.shape.hidden,
+            max_tokens=manifest.max_tokens,
+            vocab_size=self.shape.vocab,
+            variant=served.plan.variant,
+            runtime=served.plan.runtime,
+            precision=served.plan.precision,
+            created=int((served.bundle.path / MANIFEST_NAME).stat().st_mtime),
+            replicas=len(served.replicas),
+            ready_replicas=served.ready_replicas,
+            queued_sequences=served.queued_sequences,
+            queued_tokens=served.queued_tokens,
+        )
+
+
+def load_models(config: ServerConfig, observe: BatchObserver) -> list[LoadedModel]:
+    """Read, check and plan every bundle of the configuration.
+
+    Raises StartupError when a bundle is absent, damaged or cannot be served as asked.
+    """
+    names = [path.resolve().name for path in config.bundles]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise StartupError(f"two bundles share the name '{twice[0]}'; rename one directory, since requests name models")
+    threads = replica_threads(config.devices, available_cores())
+    return [_load(config, index, name, threads, observe) for index, name in enumerate(names)]
+
+
+def _load(config: ServerConfig, index: int, name: str, threads: Sequence[int], observe: BatchObserver) -> LoadedModel:
+    path = config.bundles[index]
+    try:
+        bundle = read_bundle(path)
+        plans = [choose_plan(bundle, config, count) for count in threads]
+        bundle.verify(plans[0].variant)
+        shape = ModelShape.from_dict(dict(bundle.manifest.shape))
+        costs = CostTable(shape, bundle.manifest.max_tokens)
+    except (BundleError, EstimateError) as error:
+        raise StartupError(str(error)) from error
+    try:
+        tokenizer = TextTokenizer(path / "tokenizer.json", bundle.manifest.max_tokens)
+    except Exception as error:  # the library raises bare Exception
+        raise StartupError(f"bundle {path} has a tokenizer that cannot be loaded: {error}") from error
+    served = ServedModel(
+        name,
+        bundle,
+        plans,
+        costs=costs,
+        max_age_s=config.max_age_s,
+        max_queue_tokens=config.max_queue_tokens,
+        observe=observe,
+    )
+    return LoadedModel(served, TokenizerThreads(tokenizer, threads=max(2, int(np.sum(threads)))), shape)

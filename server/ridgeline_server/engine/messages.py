@@ -1,0 +1,61 @@
+"""What the server and its worker processes say to each other, pickled over a socket pair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ridgeline_server.request import Float32Array
+from ridgeline_server.runtimes.base import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """To the worker, first: what to load. `pooling` is the bundle's; `peak_flops_per_s` is known after a restart."""
+
+    plan: Plan
+    pooling: str
+    peak_flops_per_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The worker is warm and takes batches."""
+
+    peak_flops_per_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed:
+    """The worker cannot load its plan, and exits."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The runtime begins with a batch."""
+
+    batch_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A batch is done. outputs: [sequences, dim] float32; `shape` is what was executed, (rows, length)."""
+
+    batch_id: int
+    outputs: Float32Array
+    padded_tokens: int
+    shape: tuple[int, int]
+    started: float
+    finished: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The runtime raised an exception on a batch."""
+
+    batch_id: int
+    message: str
+
+
+Answer = Loaded | LoadFailed | Started | Done | Failed

@@ -1,0 +1,224 @@
+"""A served model: one bundle, its plan, its queue and its replicas."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+
+from ridgeline_export.bundle import Bundle
+from ridgeline_server.engine.backlog import Backlog
+from ridgeline_server.engine.cost import CostTable
+from ridgeline_server.engine.job import Assignment, Item, Job
+from ridgeline_server.engine.messages import Done, Load
+from ridgeline_server.engine.replica import Replica, ReplicaState
+from ridgeline_server.engine.retries import Retry, judge
+from ridgeline_server.engine.scheduler import Scheduler, Waiting
+from ridgeline_server.errors import UnavailableError
+from ridgeline_server.request import Batch, BatchRecord
+from ridgeline_server.runtimes.base import Plan
+
+log = logging.getLogger(__name__)
+
+# A worker that dies so often in a row before it serves a batch will not come up by waiting: clients are told.
+_MOST_FAILED_STARTS = 3
+_RETRY_AFTER_S = 2.0
+
+BatchObserver = Callable[[BatchRecord], None]
+
+
+class ServedModel:
+    """Queues the sequences of one bundle and keeps its replicas busy. Lives on the event loop; nothing here blocks."""
+
+    def __init__(
+        self,
+        name: str,
+        bundle: Bundle,
+        plans: list[Plan],
+        *,
+        costs: CostTable,
+        max_age_s: float,
+        max_queue_tokens: int,
+        observe: BatchObserver,
+    ) -> None:
+        manifest = bundle.manifest
+        self.name = name
+        self.bundle = bundle
+        self.plan = plans[0]
+        self.backlog = Backlog(max_queue_tokens)
+        self.costs = costs
+        self.load_error: str | None = None
+        self.was_ready = asyncio.Event()
+        self._observe = observe
+        self._scheduler: Scheduler[Item] = Scheduler(self.plan.grid, max_age_s)
+        self._retries: deque[Retry] = deque()
+        self._batch_ids = itertools.count(1)
+        self._is_dispatch_due = False
+        pooling = manifest.pooling or "mean"
+        self.replicas = [Replica(index, Load(plan, pooling), self) for index, plan in enumerate(plans)]
+
+    @property
+    def queued_sequences(self) -> int:
+        return self._scheduler.sequences + sum(len(retry.items) for retry in self._retries)
+
+    @property
+    def queued_tokens(self) -> int:
+        return self._scheduler.tokens
+
+    @property
+    def ready_replicas(self) -> int:
+        return sum(replica.state is ReplicaState.READY for replica in self.replicas)
+
+    def check_available(self) -> None:
+        """Raise UnavailableError when waiting for a replica would be in vain."""
+        if self.ready_replicas:
+            return
+        if not self.was_ready.is_set():
+            raise UnavailableError(f"model '{self.name}' is loading; try again shortly", _RETRY_AFTER_S)
+        if all(replica.failed_starts >= _MOST_FAILED_STARTS for replica in self.replicas):
+            raise UnavailableError(self._no_replica(), _RETRY_AFTER_S)
+
+    def enqueue(self, job: Job) -> None:
+        """Let the job's sequences wait for a batch; sequences of a job that is over are dropped by themselves."""
+        waiting = [Waiting(len(item.tokens.ids), job.instants.tokenized, item) for item in job.items]
+        for entry in waiting:
+            self._scheduler.add(entry)
+        job.future.add_done_callback(lambda _: self._drop(waiting))
+        self._dispatch_soon()
+
+    def kill_wedged(self, bound_s: float) -> None:
+        """Kill the workers that made no progress for `bound_s` seconds."""
+        for replica in self.replicas:
+            replica.kill_if_wedged(time.monotonic(), bound_s)
+
+    # Listener of the replicas
+
+    def on_loaded(self, replica: Replica) -> None:
+        self.was_ready.set()
+        self._dispatch_soon()
+
+    def on_load_failed(self, replica: Replica, message: str) -> None:
+        log.error("model '%s' cannot be loaded: %s", self.name, message)
+        self.load_error = message
+
+    def on_done(self, replica: Replica, assignment: Assignment, done: Done) -> None:
+        for item, vector in zip(assignment.items, done.outputs, strict=True):
+            item.job.finish(item.index, vector, done)
+        self._dispatch_soon()
+        self._record(replica, assignment, done)
+
+    def on_failed(self, replica: Replica, assignment: Assignment, message: str) -> None:
+        assignment.is_started = True
+        self._retry(assignment, message, is_outside_kill=False)
+
+    def on_died(self, replica: Replica, lost: list[Assignment], reason: str, is_outside_kill: bool) -> None:
+        for assignment in lost:
+            self._retry(assignment, reason, is_outside_kill)
+        if all(r.failed_starts >= _MOST_FAILED_STARTS for r in self.replicas):
+            self._give_up(UnavailableError(self._no_replica(), _RETRY_AFTER_S))
+
+    def _retry(self, assignment: Assignment, reason: str, is_outside_kill: bool) -> None:
+        verdict = judge(assignment, reason, is_outside_kill=is_outside_kill)
+        for item, error in verdict.failures:
+            item.job.fail(error)
+        self._retries.extend(verdict.retries)
+        self._dispatch_soon()
+
+    def _give_up(self, error: Exception) -> None:
+        """Answer everything that waits."""
+        for retry in self._retries:
+            for item in retry.items:
+                item.job.fail(error)
+        self._retries.clear()
+        while batch := self._scheduler.next_batch(time.monotonic()):
+            for waiting in batch:
+                waiting.payload.job.fail(error)
+
+    def _drop(self, waiting: list[Waiting[Item]]) -> None:
+        for entry in waiting:
+            self._scheduler.drop(entry)
+
+    def _dispatch_soon(self) -> None:
+        """Dispatch once this turn of the event loop is over, so that all requests of the turn share batches."""
+        if not self._is_dispatch_due:
+            self._is_dispatch_due = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._is_dispatch_due = False
+        while rooms := [replica for replica in self.replicas if replica.has_room()]:
+            replica = min(rooms, key=lambda r: len(r.in_flight))
+            retry = self._next_retry()
+            if retry is not None:
+                if retry.is_alone and replica.in_flight:
+                    return  # it goes out as soon as a replica is empty, before anything else
+                self._retries.popleft()
+                self._send(replica, retry.items, retry.is_alone)
+                continue
+            batch = self._scheduler.next_batch(time.monotonic())
+            if not batch:
+                return
+            self._send(replica, [entry.payload for entry in batch], is_alone=False)
+
+    def _next_retry(self) -> Retry | None:
+        """The first retry that somebody still waits for, without those that nobody does."""
+        while self._retries:
+            retry = self._retries[0]
+            retry.items[:] = [item for item in retry.items if not item.job.is_over]
+            if retry.items:
+                return retry
+            self._retries.popleft()
+        return None
+
+    def _send(self, replica: Replica, items: list[Item], is_alone: bool) -> None:
+        now = time.monotonic()
+        for item in items:
+            item.job.instants.batched = now
+        assignment = Assignment(next(self._batch_ids), items, is_alone)
+        replica.send(assignment, _pack(assignment.id, items))
+
+    def _record(self, replica: Replica, assignment: Assignment, done: Done) -> None:
+        plan = replica.load.plan
+        lengths = np.fromiter((len(item.tokens.ids) for item in assignment.items), dtype=np.int64)
+        real_tokens = int(lengths.sum())
+        self.backlog.observe(real_tokens, done.finished - done.started, plan.concurrency * len(self.replicas))
+        self._observe(
+            BatchRecord(
+                model=self.name,
+                variant=plan.variant,
+                runtime=plan.runtime,
+                precision=plan.precision,
+                replica=replica.index,
+                rows=len(assignment.items),
+                real_tokens=real_tokens,
+                padded_tokens=done.padded_tokens,
+                flops=self.costs.sequences(lengths),
+                executed_flops=self.costs.executed(done.shape),
+                started=done.started,
+                finished=done.finished,
+                peak_flops_per_s=replica.peak_flops_per_s,
+                share=1.0 / plan.concurrency,
+            )
+        )
+
+    def _no_replica(self) -> str:
+        reason = f": {self.load_error}" if self.load_error else ""
+        return f"model '{self.name}' has no replica that can serve{reason}"
+
+
+def _pack(batch_id: int, items: list[Item]) -> Batch:
+    tokens = [item.tokens for item in items]
+    types = None
+    if any(entry.type_ids is not None for entry in tokens):
+        types = np.concatenate([np.zeros_like(e.ids) if e.type_ids is None else e.type_ids for e in tokens])
+    return Batch(
+        id=batch_id,
+        input_ids=np.concatenate([entry.ids for entry in tokens]),
+        lengths=np.fromiter((len(entry.ids) for entry in tokens), dtype=np.int32),
+        token_type_ids=types,
+    )

@@ -1,0 +1,177 @@
+"""Texts to token ids, in threads beside the event loop.
+
+The tokenizer releases the interpreter lock while it works. A thread takes every job that waits, so that under load one
+hand-over to the event loop pays for many requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+
+import numpy as np
+from tokenizers import Encoding, Tokenizer
+
+from ridgeline_server.errors import InputTooLongError, InvalidInputError, RequestError
+from ridgeline_server.request import Int32Array
+
+_MOST_JOBS_AT_ONCE = 64
+# A text this many times longer than the model reads is first cut at white space: see `_encode_head`.
+_HEAD_CHARACTERS_PER_TOKEN = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Token ids of one input, truncated to what the model takes.
+
+    ids:       [tokens] int32
+    type_ids:  [tokens] int32, None = all zero
+    """
+
+    ids: Int32Array
+    type_ids: Int32Array | None
+    is_truncated: bool
+
+
+@dataclass(slots=True)
+class _Job:
+    inputs: Sequence[str | list[int]]
+    truncate: bool
+    future: asyncio.Future[list[Tokens]]
+    loop: asyncio.AbstractEventLoop
+
+
+class TextTokenizer:
+    """The tokenizer of one bundle, as a plain synchronous object that any thread may use."""
+
+    def __init__(self, path: Path, max_tokens: int) -> None:
+        self.max_tokens = max_tokens
+        self._tokenizer = Tokenizer.from_file(str(path))
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_tokens)
+        self.vocab_size = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        self._has_types = any(self._tokenizer.encode("A probe, 1.").type_ids)
+
+    def encode(self, inputs: Sequence[str | list[int]], truncate: bool) -> list[Tokens]:
+        """Token ids of each input; lists of token ids are taken as they are.
+
+        Raises InputTooLongError when an input is over the maximum and `truncate` is False, InvalidInputError for an
+        input that has no tokens or cannot be tokenized.
+        """
+        return [self._encode_one(value, index, truncate) for index, value in enumerate(inputs)]
+
+    def _encode_one(self, value: str | list[int], index: int, truncate: bool) -> Tokens:
+        if isinstance(value, str):
+            encoding = self._encode_text(value, index)
+            ids, is_truncated = encoding.ids, self._is_truncated(encoding)
+            given = f"more than {self.max_tokens}"
+        else:
+            encoding, is_truncated, given = None, len(value) > self.max_tokens, str(len(value))
+            ids = value[: self.max_tokens]
+        if is_truncated and not truncate:
+            raise InputTooLongError(
+                f"input {index} has {given} tokens; the model takes at most {self.max_tokens}; "
+                "shorten it, or allow truncation"
+            )
+        if not ids:
+            raise InvalidInputError(f"input {index} has no tokens; give a text that is not empty")
+        types = np.array(encoding.type_ids, dtype=np.int32) if self._has_types and encoding else None
+        return Tokens(np.array(ids, dtype=np.int32), types, is_truncated)
+
+    def _encode_text(self, text: str, index: int) -> Encoding:
+        try:
+            return self._encode_head(text) or self._tokenizer.encode(text)
+        except Exception as error:  # the library raises bare Exception and TypeError
+            raise InvalidInputError(f"input {index} cannot be tokenized: {error}") from error
+
+    def _encode_head(self, text: str) -> Encoding | None:
+        """Tokens of a very long text's head, when the head alone is over the maximum; the rest cannot change them."""
+        most = self.max_tokens * _HEAD_CHARACTERS_PER_TOKEN
+        if len(text) <= 2 * most:
+            return None
+        cut = text.rfind(" ", 0, most)
+        if cut <= 0:
+            return None
+        encoding = self._tokenizer.encode(text[:cut])
+        return encoding if self._is_truncated(encoding) else None
+
+    def _is_truncated(self, encoding: Encoding) -> bool:
+        return len(encoding) >= self.max_tokens and bool(encoding.overflowing)
+
+
+class TokenizerThreads:
+    """Threads that run a TextTokenizer for the event loop."""
+
+    def __init__(self, tokenizer: TextTokenizer, threads: int) -> None:
+        self.tokenizer = tokenizer
+        self.pending_characters = 0
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._threads = [
+            Thread(target=self._work, name=f"tokenizer-{number}", daemon=True) for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    async def encode(self, inputs: Sequence[str | list[int]], truncate: bool) -> list[Tokens]:
+        """As TextTokenizer.encode, off the event loop."""
+        loop = asyncio.get_running_loop()
+        size = sum(map(len, inputs))
+        self.pending_characters += size
+        job = _Job(inputs, truncate, loop.create_future(), loop)
+        self._jobs.put(job)
+        try:
+            return await job.future
+        finally:
+            self.pending_characters -= size
+
+    def stop(self) -> None:
+        """End the threads once the jobs before this call are done."""
+        for _ in self._threads:
+            self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            jobs = [job]
+            is_last = False
+            while len(jobs) < _MOST_JOBS_AT_ONCE and not is_last:
+                try:
+                    following = self._jobs.get_nowait()
+                except Empty:
+                    break
+                is_last = following is None
+                if following is not None:
+                    jobs.append(following)
+            answers = [(entry.future, self._answer(entry)) for entry in jobs]
+            _deliver_in_loop(job.loop, answers)
+            if is_last:
+                return
+
+    def _answer(self, job: _Job) -> list[Tokens] | Exception:
+        if job.future.cancelled():
+            return []
+        try:
+            return self.tokenizer.encode(job.inputs, job.truncate)
+        except RequestError as error:
+            return error
+
+
+_Answers = list[tuple["asyncio.Future[list[Tokens]]", "list[Tokens] | Exception"]]
+
+
+def _deliver_in_loop(loop: asyncio.AbstractEventLoop, answers: _Answers) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(_deliver, answers)
+
+
+def _deliver(answers: _Answers) -> None:
+    for future, answer in answers:
+        if future.done():
+            continue
+        if isinstance(answer, Exception):
+            future.set_exception(answer)
+        else:
+            future.set_result(answer)

@@ -1,0 +1,132 @@
+"""One server from start to stop: HTTP in this process, workers beside it, signals, and a drained end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import uvicorn
+import uvloop
+
+from ridgeline_server.engine.engine import Engine
+from ridgeline_server.engine.loading import load_models
+from ridgeline_server.errors import StartupError
+from ridgeline_server.http.app import create_app
+from ridgeline_server.report.metrics import Metrics
+from ridgeline_server.report.report import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ridgeline_server.config import ServerConfig
+    from ridgeline_server.request import BatchRecord, ModelInfo
+
+_KEEP_ALIVE_S = 75
+_DRAIN_S = 25
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What there is to say about a server that is ready. why: for each model, the reason for its plan."""
+
+    url: str
+    models: list[ModelInfo]
+    why: list[str]
+    seconds: float
+
+
+class _HttpServer(uvicorn.Server):
+    """uvicorn without its signal handling, which would end a drained process by the signal instead of with 0."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run(config: ServerConfig, announce: Callable[[Started], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain and return.
+
+    announce: called once, when every model is ready
+    Raises StartupError when the server cannot start.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(config, announce))
+
+
+async def _run(config: ServerConfig, announce: Callable[[Started], None]) -> None:
+    began = time.monotonic()
+    report, metrics = Report(), Metrics()
+
+    def observe(record: BatchRecord) -> None:
+        report.record_batch(record)
+        metrics.record_batch(record)
+
+    models = load_models(config, observe)
+    engine = Engine(models, config)
+    with _listen(config) as listener:
+        server = _http_server(create_app(engine, config, report, metrics))
+        _stop_on_signals(server)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        starting = asyncio.create_task(engine.start())
+        try:
+            await asyncio.wait([serving, starting], return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                why = [model.served.plan.why for model in models]
+                announce(Started(_url(listener), engine.models(), why, time.monotonic() - began))
+                await serving
+        finally:
+            starting.cancel()
+            server.should_exit = True
+            await serving
+            await engine.stop()
+
+
+def _http_server(app: object) -> _HttpServer:
+    return _HttpServer(
+        uvicorn.Config(
+            app,  # type: ignore[arg-type]  # any ASGI application
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=_DRAIN_S,
+            backlog=_BACKLOG,
+        )
+    )
+
+
+def _stop_on_signals(server: _HttpServer) -> None:
+    def stop() -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+
+
+def _listen(config: ServerConfig) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((config.host, config.port), family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise StartupError(
+            f"cannot listen on {config.host}, port {config.port}: {error}; choose another with --host or --port"
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,69 @@
+"""OpenVINO on x86 CPUs, with as many streams as the plan has concurrency."""
+
+from __future__ import annotations
+
+import time
+from threading import Thread
+from typing import Any
+
+import openvino as ov
+
+from ridgeline_server.request import Batch
+from ridgeline_server.runtimes.base import Output, Plan, warmup_batches
+from ridgeline_server.runtimes.padding import padded_feed
+from ridgeline_server.runtimes.peak import best_rate, probe_feed, probe_flops, probe_graph
+
+
+class OpenVinoRuntime:
+    """One compiled model, one infer request per slot: each slot has its own buffers and its own stream."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._core = ov.Core()
+        model = self._core.read_model(plan.graph)
+        self._compiled = self._core.compile_model(model, "CPU", _properties(plan.threads, plan.concurrency))
+        self._inputs = [port.any_name for port in self._compiled.inputs]
+        self._outputs = {name: self._compiled.output(name) for name in plan.outputs}
+        self._requests = [self._compiled.create_infer_request() for _ in range(plan.concurrency)]
+
+    def run(self, batch: Batch, slot: int) -> Output:
+        plan = self._plan
+        shape = plan.grid.fit(len(batch.lengths), int(batch.lengths.max()))
+        feed = padded_feed(batch, shape, plan.pad_token_id, self._inputs)
+        started = time.monotonic()
+        values = self._requests[slot].infer(feed, share_inputs=True, share_outputs=True)
+        finished = time.monotonic()
+        arrays = {name: values[port] for name, port in self._outputs.items()}
+        return Output(arrays, shape[0] * shape[1], shape, started, finished)
+
+    def warmup(self) -> None:
+        """All slots at once: each stream holds its own cores, so warming up in parallel takes no longer."""
+        threads = [Thread(target=self._warm_slot, args=(slot,)) for slot in range(self._plan.concurrency)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def measure_peak(self) -> float | None:
+        graph = probe_graph(self._plan.precision)
+        if graph is None:
+            return None
+        model = self._core.read_model(graph)
+        request = self._core.compile_model(model, "CPU", _properties(self._plan.threads, 1)).create_infer_request()
+        feed = probe_feed()
+        return best_rate(lambda: request.infer(feed, share_inputs=True, share_outputs=True), probe_flops())
+
+    def _warm_slot(self, slot: int) -> None:
+        for batch in warmup_batches(self._plan.grid):
+            self.run(batch, slot)
+
+
+def _properties(threads: int, streams: int) -> dict[str, Any]:
+    return {
+        "NUM_STREAMS": streams,
+        "INFERENCE_NUM_THREADS": threads,
+        # The default on CPUs with bf16 is bf16: that would be another plan, with another quality.
+        "INFERENCE_PRECISION_HINT": "f32",
+        # The server's cores come from its affinity mask and quota; OpenVINO must not pin its threads elsewhere.
+        "ENABLE_CPU_PINNING": False,
+    }
