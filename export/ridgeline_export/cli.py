@@ -1,0 +1,187 @@
+"""`ridgeline export`: the command, its progress and its table."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from ridgeline_export.config import DEFAULT_VARIANTS, ExportOptions, parse_variants
+from ridgeline_export.errors import ExportError, first_line
+
+if TYPE_CHECKING:
+    from ridgeline_export.export import Outcome, Report
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command(name="export")
+def export(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Model directory, hub id, or 'default' (all-MiniLM-L6-v2).")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to make; must not exist yet.")],
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="feature-extraction, text-classification, token-classification, question-answering or fill-mask; "
+            "inferred from the model's config when not given."
+        ),
+    ] = None,
+    variants: Annotated[str, typer.Option(help="Variants to make, separated by commas.")] = DEFAULT_VARIANTS,
+    texts: Annotated[
+        Path | None,
+        typer.Option(
+            help="Text to calibrate and measure on, one a line, at least 100 lines; best is text like your own. "
+            "Default: the docstrings of Python's standard library."
+        ),
+    ] = None,
+    min_quality: Annotated[
+        float | None,
+        typer.Option(help="Lowest mean cosine or label agreement of an int8 variant. Default: 0.99."),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hugging Face hub.")] = None,
+) -> None:
+    """Turn a Hugging Face model into a bundle that `ridgeline serve` runs.
+
+    Every variant is measured against PyTorch on text that it was not calibrated on, and kept only when it passes its
+    gate. OUT appears when it is complete, or not at all.
+    """
+    errors = Console(stderr=True, soft_wrap=True)
+    try:
+        options = ExportOptions(
+            model=model,
+            out=out,
+            variants=parse_variants(variants, min_quality),
+            task=task,
+            revision=revision,
+            texts=texts,
+        )
+        with _terminated_as_interrupt():
+            report = _run(options, errors)
+    except ExportError as error:
+        errors.print(f"Error: {error}", markup=False, highlight=False)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        errors.print("Interrupted; nothing was written.")
+        raise typer.Exit(130) from None
+    except Exception as error:
+        errors.print(
+            f"Error: unexpected {type(error).__name__}: {first_line(error)}; nothing was written. This is a bug.",
+            markup=False,
+            highlight=False,
+        )
+        raise typer.Exit(1) from None
+    _show(report, out, errors)
+    if any(outcome.failure for outcome in report.outcomes):
+        raise typer.Exit(1)
+
+
+def _run(options: ExportOptions, console: Console) -> Report:
+    from ridgeline_export.quiet import quiet
+
+    # The progress keeps the real stderr; what libraries write meanwhile goes nowhere.
+    columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description}"), TimeElapsedColumn())
+    progress = Progress(*columns, console=console, redirect_stdout=False, redirect_stderr=False)
+
+    @contextlib.contextmanager
+    def step(description: str) -> Iterator[None]:
+        task = progress.add_task(description, total=1)
+        yield
+        progress.update(task, completed=1)
+
+    with progress:
+        with quiet(), step("Importing PyTorch"):
+            from ridgeline_export.export import export as run
+        with quiet():
+            return run(options, step)
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C, so that the half-built bundle is removed."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _show(report: Report, out: Path, errors: Console) -> None:
+    console = Console()
+    manifest = report.manifest
+    console.print(
+        f"{escape(manifest.model_id)}: {manifest.architecture}, {manifest.task}, {manifest.max_tokens} tokens at most"
+        + _pooling(report),
+        highlight=False,
+    )
+    console.print(_table(report))
+    for outcome in report.outcomes:
+        if outcome.failure:
+            errors.print(f"{outcome.name} was not kept: {outcome.failure}.", markup=False, highlight=False)
+    if report.has_bundle:
+        console.print(f"Bundle: {out}", markup=False, highlight=False, soft_wrap=True)
+    else:
+        errors.print("No variant passed; no bundle was written.", highlight=False)
+
+
+def _pooling(report: Report) -> str:
+    manifest = report.manifest
+    if manifest.pooling is None:
+        return ""
+    text = f", {manifest.pooling} pooling, {'normalized' if manifest.normalize else 'not normalized'}"
+    return text if report.pooling_declared else text + " (the model declares no pooling: mean is the convention)"
+
+
+def _table(report: Report) -> Table:
+    quality = next((outcome.quality for outcome in report.outcomes if outcome.quality), None)
+    caption = f"measured on {quality.texts} texts: {quality.corpus}" if quality else None
+    table = Table(caption=caption, caption_justify="left")
+    table.add_column("variant")
+    for name in ("size", "nodes", "max error", "quality", "gate"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for outcome in report.outcomes:
+        table.add_row(*_row(outcome))
+    return table
+
+
+def _row(outcome: Outcome) -> tuple[str, ...]:
+    verdict = "[red]fail[/red]" if outcome.failure else "[green]pass[/green]"
+    quality = outcome.quality
+    if quality is None:
+        return outcome.name, "", "", "", "", "", verdict
+    name = next(key for key in ("mean_cosine", "label_agreement", "order_agreement") if key in quality.details)
+    sign = "≤" if quality.metric == "max_abs_error" else "≥"
+    return (
+        outcome.name,
+        f"{outcome.size_bytes / 1e6:.1f} MB",
+        str(outcome.nodes),
+        f"{quality.details['max_abs_error']:.1e}",
+        f"{name.replace('_', ' ')} {quality.details[name]:.4f}",
+        f"{quality.metric.replace('_', ' ')} {sign} {quality.gate:g}",
+        verdict,
+    )
+
+
+def main() -> None:
+    """Run the command by itself, as `python -m ridgeline_export MODEL OUT`."""
+    app(prog_name="ridgeline export")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,253 @@
+"""One export from a model to a bundle: load, convert, quantize, verify, write."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from ridgeline_export.bundle import FileEntry, Manifest, Quality, Variant, file_entry, write_manifest
+from ridgeline_export.config import ExportOptions, Fp32, Int8Static, VariantConfig
+from ridgeline_export.errors import ExportError, OutputError, UsageError, disk_full
+
+_PACKAGES = ("ridgeline", "torch", "transformers", "optimum", "onnx", "onnxscript", "onnxruntime", "nncf", "tokenizers")
+_REQUIRED_MODULES = {
+    "torch": "export",
+    "transformers": "export",
+    "optimum": "export",
+    "onnx": "export",
+    "onnxscript": "export",
+    "nncf": "export",
+    "onnxruntime": "cpu",
+}
+
+Step = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a variant: how big it is, how good, and why it was not kept when it was not.
+
+    failure: None for a variant in the bundle
+    """
+
+    name: str
+    size_bytes: int
+    nodes: int
+    quality: Quality | None
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An export's result; the bundle exists when at least one variant passed."""
+
+    manifest: Manifest
+    outcomes: tuple[Outcome, ...]
+    pooling_declared: bool
+
+    @property
+    def has_bundle(self) -> bool:
+        return any(outcome.failure is None for outcome in self.outcomes)
+
+
+def _silent(_: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def export(options: ExportOptions, step: Step = _silent) -> Report:
+    """Export a model.
+
+    step: context manager that a stage of the work runs in, given the stage's description
+    Raises ExportError, after which nothing is left on disk; a variant below its gate is no error but an Outcome.
+    """
+    _require_packages(options)
+    from ridgeline_export.write import workspace
+
+    with _disk_errors(options.out), workspace(options.out) as directory:
+        return _Export(options, directory, step).run()
+
+
+@contextmanager
+def _disk_errors(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except ExportError:
+        raise
+    except Exception as error:
+        if disk_full(error):
+            raise OutputError(f"the disk of {out.parent} is full; nothing was written") from error
+        raise
+
+
+def _require_packages(options: ExportOptions) -> None:
+    absent = [name for name in _REQUIRED_MODULES if importlib.util.find_spec(name) is None]
+    if "nncf" in absent and not any(isinstance(config, Int8Static) for config in options.variants):
+        absent.remove("nncf")
+    if absent:
+        extras = ",".join(sorted({_REQUIRED_MODULES[name] for name in absent}))
+        raise ExportError(f"exporting needs {', '.join(absent)}; run: pip install 'ridgeline[{extras}]'")
+
+
+class _Export:
+    """The stages of one export, with what they hand on."""
+
+    def __init__(self, options: ExportOptions, directory: Path, step: Step) -> None:
+        self.options = options
+        self.directory = directory
+        self.step = step
+
+    def run(self) -> Report:
+        from ridgeline_export.convert import convert
+        from ridgeline_export.corpus import load_corpus
+        from ridgeline_export.load import load_model
+        from ridgeline_export.source import find_model
+        from ridgeline_export.verify import prepare_exam
+        from ridgeline_export.write import publish
+
+        with self.step("Reading the texts"):
+            self.corpus = load_corpus(self.options.texts)
+        with self.step("Loading the model"):
+            source = find_model(self.options.model, self.options.revision)
+            self.loaded = load_model(source, self.options.task)
+            self._check_space()
+        with self.step("Answering the held-out texts with PyTorch"):
+            self.exam = prepare_exam(self.loaded, self.corpus, self.options.quality_texts)
+        with self.step("Converting to ONNX"):
+            (self.directory / Fp32.name).mkdir()
+            self.fp32_path = convert(self.loaded, self.directory / Fp32.name)
+        outcomes, variants = [], {}
+        for config in self.options.variants:
+            outcome, variant = self._variant(config)
+            outcomes.append(outcome)
+            if variant is not None:
+                variants[config.name] = variant
+        if Fp32.name not in variants:
+            shutil.rmtree(self.directory / Fp32.name)
+        manifest = self._manifest(variants)
+        if variants:
+            with self.step("Writing the bundle"):
+                write_manifest(self.directory, manifest)
+                publish(self.directory, self.options.out)
+        declared = self.loaded.modules is None or self.loaded.modules.declared
+        return Report(manifest, tuple(outcomes), declared)
+
+    def _variant(self, config: VariantConfig) -> tuple[Outcome, Variant | None]:
+        from ridgeline_export.answers import graph_model
+        from ridgeline_export.errors import ConversionError
+
+        directory = self.directory / config.name
+        try:
+            path = self._graph(config)
+            with self.step(f"Measuring {config.name}"):
+                quality = self.exam.grade(config, graph_model(path))
+        except ConversionError as error:
+            shutil.rmtree(directory if not isinstance(config, Fp32) else self.directory / "none", ignore_errors=True)
+            return Outcome(config.name, 0, 0, None, str(error)), None
+        variant = _describe(config, directory, quality)
+        size_bytes = sum(entry.size_bytes for entry in variant.files.values())
+        if quality.passed:
+            return Outcome(config.name, size_bytes, variant.nodes, quality), variant
+        if not isinstance(config, Fp32):
+            shutil.rmtree(directory)
+        return Outcome(config.name, size_bytes, variant.nodes, quality, _gate_failure(config, quality)), None
+
+    def _graph(self, config: VariantConfig) -> Path:
+        from ridgeline_export.quantize import quantize
+        from ridgeline_export.verify import calibration_batches
+
+        if isinstance(config, Fp32):
+            return self.fp32_path
+        directory = self.directory / config.name
+        directory.mkdir()
+        with self.step(f"Quantizing to {config.name}"):
+            calibration = (
+                calibration_batches(self.loaded, self.corpus, config.calibration_texts)
+                if isinstance(config, Int8Static)
+                else []
+            )
+            return quantize(config, self.fp32_path, directory, calibration)
+
+    def _check_space(self) -> None:
+        from ridgeline_export.write import check_free_space
+
+        weights_bytes = 4 * int(self.loaded.model.num_parameters())
+        # An int8 file holds a quarter of fp32's bytes; while it is made, a full copy lies beside it.
+        quantized = [config for config in self.options.variants if not isinstance(config, Fp32)]
+        needed_bytes = weights_bytes * (1 + (1 if quantized else 0)) + weights_bytes * len(quantized) // 2
+        check_free_space(self.directory, needed_bytes + 32_000_000)
+
+    def _manifest(self, variants: Mapping[str, Variant]) -> Manifest:
+        loaded = self.loaded
+        return Manifest(
+            model_id=loaded.source.model_id,
+            revision=loaded.source.revision,
+            task=loaded.task,
+            architecture=loaded.architecture,
+            pooling=loaded.modules.pooling if loaded.modules else None,
+            normalize=bool(loaded.modules and loaded.modules.normalize),
+            labels=loaded.labels,
+            max_tokens=loaded.max_tokens,
+            pad_token_id=loaded.encoder.pad_token_id,
+            shape=loaded.shape,
+            files=self._shared_files(),
+            variants=variants,
+            exported_with={name: _version(name) for name in _PACKAGES},
+        )
+
+    def _shared_files(self) -> dict[str, FileEntry]:
+        self.loaded.encoder.save(self.directory)
+        # All fields, not only those that differ from transformers' defaults: the server has no transformers.
+        self.loaded.model.config.to_json_file(self.directory / "config.json", use_diff=False)
+        names = ("config.json", "tokenizer.json", "tokenizer_config.json")
+        return {name: file_entry(self.directory / name) for name in names}
+
+
+def _describe(config: VariantConfig, directory: Path, quality: Quality) -> Variant:
+    import onnx_ir
+
+    from ridgeline_export.convert import GRAPH_NAME
+
+    program = onnx_ir.load(directory / GRAPH_NAME)
+    files = {f"{config.name}/{path.name}": file_entry(path) for path in sorted(directory.iterdir())}
+    return Variant(
+        name=config.name,
+        precision=config.precision,
+        graph=f"{config.name}/{GRAPH_NAME}",
+        files=files,
+        nodes=len(program.graph),
+        opset=program.opset_imports[""],
+        ir_version=program.ir_version,
+        inputs=tuple(str(value.name) for value in program.graph.inputs),
+        outputs=tuple(str(value.name) for value in program.graph.outputs),
+        runtimes=config.runtimes,
+        batch_invariant=config.batch_invariant,
+        quality=quality,
+    )
+
+
+def _gate_failure(config: VariantConfig, quality: Quality) -> str:
+    figure = quality.metric.replace("_", " ")
+    if isinstance(config, Fp32):
+        return (
+            f"its {figure} is {quality.value:.3g}, over the gate of {quality.gate:g}: the ONNX graph does not compute "
+            "what PyTorch computes; please report the model"
+        )
+    return (
+        f"its {figure} is {quality.value:.4f}, under the gate of {quality.gate:g}; try the other int8 variant, "
+        "--texts with text like your own, or a lower --min-quality if that is good enough for you"
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+__all__ = ["Outcome", "Report", "UsageError", "export"]

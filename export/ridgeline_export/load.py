@@ -1,0 +1,205 @@
+"""A model directory → torch model, tokenizer, task and shape."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ridgeline_export.errors import ModelError, UnsupportedModelError, first_line
+from ridgeline_export.sentence_modules import SentenceModules, read_sentence_modules
+from ridgeline_export.source import Source
+from ridgeline_export.task import choose_task, model_class
+from ridgeline_export.tokenizer import TextEncoder, load_pretrained_tokenizer, make_encoder
+
+_SANE_TOKENS = 1_000_000
+_FALLBACK_TOKENS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """Everything about a model that the export needs.
+
+    model:    PyTorch module in fp32, in evaluation mode, with eager attention
+    modules:  pooling and normalization; None for a model that does not embed
+    labels:   names of the classes by index; None for a model without classes
+    shape:    fields of ridgeline_estimate's ModelShape
+    """
+
+    model: Any
+    encoder: TextEncoder
+    source: Source
+    task: str
+    architecture: str
+    modules: SentenceModules | None
+    labels: tuple[str, ...] | None
+    max_tokens: int
+    shape: dict[str, Any]
+
+
+def load_model(source: Source, task: str | None = None) -> LoadedModel:
+    """Read the model in a directory.
+
+    Raises ModelError when it is damaged or incomplete, UnsupportedModelError when Ridgeline does not export its kind,
+    UsageError when the task does not exist.
+    """
+    modules = read_sentence_modules(source.directory)
+    directory = modules.transformer if modules else source.directory
+    raw = _read_config(directory)
+    task = choose_task(raw, task, embeds=modules is not None)
+    if task != "feature-extraction":
+        modules = None
+    elif modules is None:
+        modules = SentenceModules(directory, declared=False)
+    config = _load_config(directory, raw)
+    # The shape also refuses models that are no encoder, before their weights are read.
+    shape = _shape(config, task)
+    tokenizer = load_pretrained_tokenizer(directory)
+    model = _load_weights(directory, config, task)
+    max_tokens = _max_tokens(model, tokenizer, modules)
+    encoder = make_encoder(tokenizer, _input_names(model, tokenizer), max_tokens, bool(modules and modules.lowercase))
+    _check_vocabulary(model, encoder)
+    return LoadedModel(
+        model=model,
+        encoder=encoder,
+        source=source,
+        task=task,
+        architecture=type(model).__name__,
+        modules=modules,
+        labels=_labels(config, task),
+        max_tokens=max_tokens,
+        shape=shape,
+    )
+
+
+def _read_config(directory: Path) -> dict[str, Any]:
+    path = directory / "config.json"
+    if not path.is_file():
+        raise ModelError(f"{directory} is not a model: it has no config.json")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {first_line(error)}") from error
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise ModelError(f"{path} names no model_type; this is not a transformers model")
+    return config
+
+
+def _load_config(directory: Path, raw: dict[str, Any]) -> Any:
+    from transformers import AutoConfig
+
+    if "AutoConfig" in raw.get("auto_map", {}) and not _is_known(raw["model_type"]):
+        raise UnsupportedModelError(
+            f"'{raw['model_type']}' models bring their own Python code, which Ridgeline does not run; "
+            "supported are the encoders that transformers itself has"
+        )
+    if not _is_known(raw["model_type"]):
+        raise UnsupportedModelError(f"transformers has no '{raw['model_type']}' models; is config.json's model_type right?")
+    try:
+        return AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # config classes validate their fields with errors of many types
+        raise ModelError(f"{directory / 'config.json'} is not valid: {first_line(error)}") from error
+
+
+def _is_known(model_type: str) -> bool:
+    from transformers import CONFIG_MAPPING
+
+    return model_type in CONFIG_MAPPING
+
+
+def _load_weights(directory: Path, config: Any, task: str) -> Any:
+    import torch
+
+    loader = model_class(config, task)
+    try:
+        model, info = loader.from_pretrained(
+            directory,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except Exception as error:  # safetensors, torch and transformers each have errors of their own
+        raise ModelError(f"the weights of {directory} cannot be loaded: {first_line(error)}") from error
+    missing = sorted(key for key in info["missing_keys"] if not _is_dropped(key, task))
+    if missing:
+        shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+        raise ModelError(
+            f"{directory} lacks weights that task '{task}' needs ({shown}); transformers would fill them with random "
+            f"numbers: give the --task that the model was trained for ({', '.join(config.architectures or ['unknown'])})"
+        )
+    return model.eval()
+
+
+def _is_dropped(key: str, task: str) -> bool:
+    """True for weights that the exported graph does not compute with."""
+    return task == "feature-extraction" and key.startswith("pooler.")
+
+
+def _input_names(model: Any, tokenizer: Any) -> tuple[str, ...]:
+    names = ["input_ids", "attention_mask"]
+    accepted = inspect.signature(model.forward).parameters
+    if (
+        "token_type_ids" in accepted
+        and "token_type_ids" in tokenizer.model_input_names
+        and getattr(model.config, "type_vocab_size", 0) > 1
+    ):
+        names.append("token_type_ids")
+    return tuple(names)
+
+
+def _max_tokens(model: Any, tokenizer: Any, modules: SentenceModules | None) -> int:
+    """sentence-transformers' max_seq_length, else the tokenizer's, else the model's; never past the last position."""
+    positions = _positions(model)
+    declared = [modules.max_seq_length if modules else None, tokenizer.model_max_length]
+    limit = next((int(value) for value in declared if value and 0 < value < _SANE_TOKENS), None)
+    if limit is None:
+        configured = getattr(model.config, "max_position_embeddings", None)
+        limit = positions or (configured if configured and configured > 0 else _FALLBACK_TOKENS)
+    return min(limit, positions) if positions else limit
+
+
+def _positions(model: Any) -> int | None:
+    """How many tokens the learned position table holds; None for models without one.
+
+    RoBERTa and MPNet number positions from padding_idx + 1 on, so their table holds fewer than its rows.
+    """
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and hasattr(module, "num_embeddings"):
+            offset = 0 if module.padding_idx is None else int(module.padding_idx) + 1
+            return int(module.num_embeddings) - offset
+    return None
+
+
+def _labels(config: Any, task: str) -> tuple[str, ...] | None:
+    if task not in ("text-classification", "token-classification"):
+        return None
+    names = config.id2label
+    return tuple(str(names[index]) for index in sorted(names))
+
+
+def _check_vocabulary(model: Any, encoder: TextEncoder) -> None:
+    size = int(model.get_input_embeddings().num_embeddings)
+    largest = max(encoder.backend.get_vocab(with_added_tokens=True).values(), default=-1)
+    if largest < 0:
+        raise ModelError("the tokenizer has an empty vocabulary; is it complete?")
+    if largest >= size:
+        raise ModelError(
+            f"the tokenizer knows token ids up to {largest}, but the model has embeddings for {size}; "
+            "they do not belong together"
+        )
+
+
+def _shape(config: Any, task: str) -> dict[str, Any]:
+    from ridgeline_estimate.errors import ShapeError
+    from ridgeline_estimate.shape import ModelShape
+
+    try:
+        return dataclasses.asdict(ModelShape.from_config(config.to_dict(), task))
+    except ShapeError as error:
+        raise UnsupportedModelError(first_line(error)) from error

@@ -1,0 +1,81 @@
+"""fp32 graph → quantized graph: a handler per config type."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ridgeline_export.config import IR_VERSION, Int8Dynamic, Int8Static, VariantConfig
+from ridgeline_export.convert import GRAPH_NAME, save_graph
+from ridgeline_export.errors import ConversionError, disk_full, first_line
+from ridgeline_export.tokenizer import Feed
+
+C = TypeVar("C", bound=VariantConfig)
+Handler = Callable[[Any, Path, Path, Sequence[Feed]], None]
+_HANDLERS: dict[type, Handler] = {}
+
+
+def handles(config_type: type[C]) -> Callable[[Handler], Handler]:
+    """Register the function that quantizes for a config type."""
+
+    def register(handler: Handler) -> Handler:
+        _HANDLERS[config_type] = handler
+        return handler
+
+    return register
+
+
+def quantize(config: VariantConfig, source: Path, directory: Path, calibration: Sequence[Feed]) -> Path:
+    """Quantize the fp32 graph at `source` into a directory and return the new graph's path.
+
+    calibration: batches of one text each, without padding, for methods that need them
+    Raises ConversionError when the method fails on this graph.
+    """
+    try:
+        _HANDLERS[type(config)](config, source, directory, calibration)
+    except Exception as error:  # onnxruntime, onnx and NNCF each have errors of their own
+        if disk_full(error):
+            raise
+        raise ConversionError(f"quantizing to {config.name} failed: {first_line(error)}") from error
+    return directory / GRAPH_NAME
+
+
+@handles(Int8Dynamic)
+def _int8_dynamic(config: Int8Dynamic, source: Path, directory: Path, calibration: Sequence[Feed]) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        source,
+        directory / GRAPH_NAME,
+        per_channel=config.per_channel,
+        weight_type=QuantType.QInt8,
+        use_external_data_format=True,
+    )
+
+
+@handles(Int8Static)
+def _int8_static(config: Int8Static, source: Path, directory: Path, calibration: Sequence[Feed]) -> None:
+    # Read by NNCF at import: it sends usage data unless it runs in its own CI.
+    os.environ["NNCF_CI"] = "1"
+    import nncf
+    import onnx
+    import onnx_ir
+    from nncf.onnx.quantization.backend_parameters import BackendParameters
+    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
+
+    # The weights stay in their file, which NNCF reads by itself, so that models past protobuf's 2 GB work.
+    parameters = AdvancedQuantizationParameters(
+        backend_params={BackendParameters.EXTERNAL_DATA_DIR: str(source.parent)}
+    )
+    quantized = nncf.quantize(
+        onnx.load(source, load_external_data=False),
+        nncf.Dataset(list(calibration)),
+        model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=len(calibration),
+        advanced_parameters=parameters,
+    )
+    program = onnx_ir.from_proto(quantized)
+    program.ir_version = IR_VERSION
+    save_graph(program, directory)

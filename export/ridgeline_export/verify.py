@@ -1,0 +1,126 @@
+"""How far a graph's answers are from PyTorch's fp32, and whether that passes the gate."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ridgeline_export.answers import Array, Model, answers, torch_model
+from ridgeline_export.bundle import Quality
+from ridgeline_export.config import Fp32, VariantConfig
+from ridgeline_export.corpus import Corpus, Split
+from ridgeline_export.errors import UnsupportedModelError
+from ridgeline_export.load import LoadedModel
+from ridgeline_export.metrics import compare
+from ridgeline_export.tokenizer import Feed, Text
+
+BATCH_TEXTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Exam:
+    """Held-out texts in mixed-length padded batches with PyTorch's answers to them.
+
+    expected:     an array [rows, values] a text, see answers.answers
+    odd_batches:  batches of unusual shapes that only fp32 is held to, each with PyTorch's outputs
+    """
+
+    loaded: LoadedModel
+    corpus_name: str
+    batches: tuple[Feed, ...]
+    expected: tuple[Array, ...]
+    odd_batches: tuple[tuple[Feed, dict[str, Array]], ...]
+
+    def grade(self, config: VariantConfig, model: Model) -> Quality:
+        """Run a variant on the exam and judge it by its config's gate."""
+        loaded = self.loaded
+        given = answers(model, loaded.task, self.batches, loaded.encoder.mask_token_id)
+        metric, figures = compare(loaded, self.expected, given)
+        if isinstance(config, Fp32):
+            odd = max(
+                float(np.abs(model(feed)[name] - array).max())
+                for feed, outputs in self.odd_batches
+                for name, array in outputs.items()
+            )
+            figures["max_abs_error"] = float(np.maximum(figures["max_abs_error"], odd))
+            metric, gate = "max_abs_error", config.max_abs_error
+        else:
+            gate = config.min_quality
+        return Quality(
+            metric=metric,
+            value=figures[metric],
+            gate=gate,
+            corpus=self.corpus_name,
+            texts=len(self.expected),
+            details=figures,
+        )
+
+
+def prepare_exam(loaded: LoadedModel, corpus: Corpus, texts: int) -> Exam:
+    """Tokenize the corpus's quality split and let PyTorch answer it.
+
+    Raises UnsupportedModelError when the texts cannot be made into the task's questions.
+    """
+    reference = torch_model(loaded.model, loaded.task)
+    batches = _batches(loaded, corpus.take(Split.QUALITY, texts))
+    expected = answers(reference, loaded.task, batches, loaded.encoder.mask_token_id)
+    odd = tuple((feed, dict(reference(feed))) for feed in _odd_batches(loaded))
+    return Exam(loaded, corpus.name, tuple(batches), tuple(expected), odd)
+
+
+def calibration_batches(loaded: LoadedModel, corpus: Corpus, texts: int) -> list[Feed]:
+    """One text a batch: padding would pass for real activations and widen their ranges."""
+    encodings = loaded.encoder.encode(_questions(loaded, corpus.take(Split.CALIBRATION, texts)))
+    return [loaded.encoder.pad([encoding]) for encoding in encodings]
+
+
+def _batches(loaded: LoadedModel, texts: Sequence[str]) -> list[Feed]:
+    encoder = loaded.encoder
+    encodings = encoder.encode(_questions(loaded, texts))
+    if loaded.task == "fill-mask":
+        if encoder.mask_token_id is None:
+            raise UnsupportedModelError("the tokenizer has no mask token, which task 'fill-mask' needs")
+        # A text of special tokens alone leaves nothing to mask.
+        encodings = [encoding for encoding in encodings if 0 in encoding.special_tokens_mask]
+    batches = [encoder.pad(encodings[at : at + BATCH_TEXTS]) for at in range(0, len(encodings), BATCH_TEXTS)]
+    if loaded.task == "fill-mask":
+        for index, feed in enumerate(batches):
+            for row, encoding in enumerate(encodings[index * BATCH_TEXTS :][: len(feed["input_ids"])]):
+                feed["input_ids"][row, _position_to_mask(encoding.special_tokens_mask)] = encoder.mask_token_id
+    return batches
+
+
+def _questions(loaded: LoadedModel, texts: Sequence[str]) -> list[Text]:
+    """Texts as the task is asked: alone, or in pairs for question answering and rerankers (one label)."""
+    if loaded.task == "question-answering" or (loaded.labels is not None and len(loaded.labels) == 1):
+        return [(" ".join(text.split()[:12]), texts[index - 1]) for index, text in enumerate(texts)]
+    return list(texts)
+
+
+def _position_to_mask(special_tokens_mask: Sequence[int]) -> int:
+    real = [position for position, special in enumerate(special_tokens_mask) if not special]
+    return random.Random(len(special_tokens_mask)).choice(real)
+
+
+def _odd_batches(loaded: LoadedModel) -> list[Feed]:
+    """Random token ids in shapes that show sizes baked into a graph, up to the model's longest input."""
+    shapes = [(1, 1), (1, 2), (3, 7), (5, 33), (2, 129), (1, loaded.max_tokens)]
+    generator = np.random.default_rng(0)
+    vocabulary = int(loaded.model.get_input_embeddings().num_embeddings)
+    batches = []
+    for rows, length in shapes:
+        if length > loaded.max_tokens:
+            continue
+        ids = generator.integers(0, vocabulary, (rows, length))
+        mask = np.ones_like(ids)
+        mask[rows // 2, (length + 1) // 2 :] = 0
+        feed = {
+            "input_ids": np.where(mask == 1, ids, loaded.encoder.pad_token_id),
+            "attention_mask": mask,
+            "token_type_ids": np.zeros_like(ids),
+        }
+        batches.append({name: feed[name] for name in loaded.encoder.input_names})
+    return batches
