@@ -1,21 +1,28 @@
 """Everything that a request can fail with. Protocols map these classes to status codes once, in `http/errors.py`.
 
-    RequestError
-    ├── InvalidInputError      400/422  the input is wrong: what, what is allowed, what to do
-    │   └── InputTooLongError  413      more tokens than the model takes, and truncation was refused
-    ├── UnknownModelError      404      no such model is served
-    ├── OverloadedError        429      the queue is full; try again after `retry_after_s`
-    ├── UnavailableError       503      no replica can serve; try again after `retry_after_s`
-    ├── DeadlineError          504      no answer before the deadline
-    └── ExecutionError         500      the runtime failed on this very input, twice, running alone
-    StartupError                        the server cannot start: the message says why and what to do
+RequestError
+├── InvalidInputError      400/422  the input is wrong: what, what is allowed, what to do
+│   └── InputTooLongError  413      more tokens than the model takes, and truncation was refused
+├── UnknownModelError      404      no such model is served
+├── OverloadedError        429      the queue is full; try again after `retry_after_s`
+├── UnavailableError       503      no replica can serve; try again after `retry_after_s`
+├── DeadlineError          504      no answer before the deadline
+└── ExecutionError         500      the runtime failed on this very input, twice, running alone
+StartupError                        the server cannot start: the message says why and what to do
 """
 
 from __future__ import annotations
 
+from ridgeline_server.request import Instants
+
 
 class RequestError(Exception):
-    """A request has no answer; the message is meant for the client."""
+    """A request has no answer; the message is meant for the client.
+
+    instants: the boundaries that the request had crossed, where the engine knows them
+    """
+
+    instants: Instants | None = None
 
 
 class InvalidInputError(RequestError):

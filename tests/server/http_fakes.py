@@ -148,9 +148,7 @@ class Server:
     def ask(self, method: str, path: str, body: Any = b"", headers: dict[str, str] | None = None) -> Answer:
         return asyncio.run(self.ask_async(method, path, body, headers))
 
-    async def ask_async(
-        self, method: str, path: str, body: Any = b"", headers: dict[str, str] | None = None
-    ) -> Answer:
+    async def ask_async(self, method: str, path: str, body: Any = b"", headers: dict[str, str] | None = None) -> Answer:
         """Headers are given with _ for -; a body that is not bytes is sent as JSON."""
         raw = body if isinstance(body, bytes) else orjson.dumps(body)
         given = {"content-type": "application/json", "content-length": str(len(raw))}

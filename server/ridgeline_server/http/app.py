@@ -46,9 +46,11 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.add_exception_handler(HTTPException, _answer_http_exception)
-    app.add_exception_handler(RequestError, _answer_request_error)
+    app.add_exception_handler(RequestError, _answer_error)
+    app.add_exception_handler(Exception, _answer_error)
     metrics.read_at_scrape(engine.models, report.recent_totals)
     catalog = Catalog(engine)
     openai = OpenAI(engine, catalog, config)
@@ -70,6 +72,7 @@ def _add_openai(app: FastAPI, openai: OpenAI) -> None:
     _document(
         app,
         "/v1/embeddings",
+        "embeddings",
         "Embed texts",
         tags,
         openapi.inference(Protocol.OPENAI, "EmbeddingsRequest", "EmbeddingsResponse"),
@@ -96,9 +99,9 @@ def _add_openai(app: FastAPI, openai: OpenAI) -> None:
 def _add_tei(app: FastAPI, tei: TextEmbeddingsInference) -> None:
     tags = ["Text Embeddings Inference"]
     embed = openapi.inference(Protocol.TEI, "EmbedRequest", "EmbedResponse")
-    _document(app, "/embed", "Embed texts with the first model", tags, embed)
+    _document(app, "/embed", "embed", "Embed texts with the first model", tags, embed)
     named = openapi.inference(Protocol.TEI, "EmbedRequest", "EmbedResponse", (openapi.NAME,))
-    _document(app, "/models/{name:path}/embed", "Embed texts with a model", tags, named)
+    _document(app, "/models/{name:path}/embed", "embed_with", "Embed texts with a model", tags, named)
 
     async def info() -> Response:
         return _json(tei.info())
@@ -116,7 +119,7 @@ def _add_operations(app: FastAPI, engine: Engine, report: Report, metrics: Metri
     async def ready() -> Response:
         return _json(operations.ready(engine))
 
-    async def scrape() -> Response:
+    async def metrics_text() -> Response:
         return Response(metrics.render(), media_type=CONTENT_TYPE)
 
     async def read_report() -> Response:
@@ -126,7 +129,7 @@ def _add_operations(app: FastAPI, engine: Engine, report: Report, metrics: Metri
     is_ready: Responses = {200: openapi.success("Ready", "Ready"), 503: openapi.failure(503, Protocol.PLAIN)}
     _get(app, "/health", health, "The process is alive", tags, {200: openapi.success("Health", "Alive")})
     _get(app, "/ready", ready, "Every model has a live replica", tags, is_ready)
-    _get(app, "/metrics", scrape, "Metrics for Prometheus", tags, {200: text})
+    _get(app, "/metrics", metrics_text, "Metrics for Prometheus", tags, {200: text})
     _get(app, "/report", read_report, "Latency against FLOPs", tags, {200: openapi.success("Report", "The report")})
 
 
@@ -143,6 +146,7 @@ def _get(
         path,
         endpoint,
         methods=["GET"],
+        operation_id=endpoint.__name__,
         summary=summary,
         tags=tags,
         response_class=Response,
@@ -152,7 +156,7 @@ def _get(
     )
 
 
-def _document(app: FastAPI, path: str, summary: str, tags: list[Any], description: dict[str, Any]) -> None:
+def _document(app: FastAPI, path: str, name: str, summary: str, tags: list[Any], description: dict[str, Any]) -> None:
     """Describe a route that the door answers; FastAPI answers only its wrong methods."""
 
     async def unreachable() -> Response:
@@ -162,7 +166,7 @@ def _document(app: FastAPI, path: str, summary: str, tags: list[Any], descriptio
         path,
         unreachable,
         methods=["POST"],
-        name=summary,
+        operation_id=name,
         summary=summary,
         tags=tags,
         response_class=Response,
@@ -185,12 +189,12 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
         message = f"{quote(path, 200)} does not answer {quote(request.method)}; use {allowed}"
     else:
         message = str(error.detail)
-    response = await _answer_request_error(request, RefusedError(error.status_code, message))
+    response = await _answer_error(request, RefusedError(error.status_code, message))
     response.headers.update(error.headers or {})
     return response
 
 
-async def _answer_request_error(request: Request, error: Exception) -> Response:
+async def _answer_error(request: Request, error: Exception) -> Response:
     status, body, headers = answer(error, protocol_of(request.url.path))
     extra = {name.decode(): value.decode() for name, value in headers}
     return Response(body, status, extra, media_type="application/json")

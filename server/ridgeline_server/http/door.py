@@ -130,22 +130,28 @@ class Door:
 
     async def _pass_on(self, exchange: Exchange, scope: Scope, send: Send) -> None:
         status = 0
+        is_answered = False
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_answered
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *exchange.headers(time.monotonic())]
+            else:
+                is_answered = not message.get("more_body", False)
             await send(message)
 
         try:
             self._check_length(exchange)
             await self.app(scope, exchange.receive, send_with_headers)
         except Exception as error:
-            if status:
+            if status and not is_answered:
                 raise
-            status, body, headers = _failure(error, protocol_of(scope["path"]))
-            await _send(send, status, body, [*headers, *exchange.headers(time.monotonic())])
+            # FastAPI answers unexpected errors itself, then raises them again for the log.
+            failed, body, headers = _failure(error, protocol_of(scope["path"]))
+            if not status:
+                status = failed
+                await _send(send, status, body, [*headers, *exchange.headers(time.monotonic())])
         route: Any = scope.get("route")
         path = getattr(route, "path", "other") if status not in (404, 405) else "other"
         self._metrics.record_request(path, status, time.monotonic() - exchange.received)

@@ -11,11 +11,11 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from ridgeline_server.errors import DeadlineError, InvalidInputError
+from ridgeline_server.errors import DeadlineError, InvalidInputError, RequestError
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import ClientGoneError, RefusedError, quote
 from ridgeline_server.report.timings import server_timing
-from ridgeline_server.request import Request, Result
+from ridgeline_server.request import Instants, Request, Result
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -40,11 +40,14 @@ class Exchange:
     received:   instant at which the request was routed
     request_id: the client's `X-Request-Id` when it is sane, else a new one
     params:     what the route's path captured
+    result:     the engine's answer, once it is there
+    instants:   the boundaries that the engine saw the request cross
     """
 
     __slots__ = (
         "content_length",
         "content_type",
+        "instants",
         "params",
         "receive",
         "received",
@@ -58,6 +61,7 @@ class Exchange:
         self.receive = receive
         self.params: dict[str, str] = {}
         self.result: Result | None = None
+        self.instants: Instants | None = None
         self.content_length: bytes | None = None
         self.content_type = b""
         self.timeout: bytes | None = None
@@ -75,16 +79,13 @@ class Exchange:
 
     def headers(self, now: float) -> Headers:
         """The headers that every answer carries."""
-        result = self.result
-        if result is None:
+        if self.instants is None:
             timing = f"total;dur={(now - self.received) * 1e3:.3f}"
-            return [(b"server-timing", timing.encode()), (b"x-request-id", self.request_id)]
-        headers = [
-            (b"server-timing", server_timing(result.instants, now).encode()),
-            (b"x-request-id", self.request_id),
-        ]
-        if result.truncated:
-            headers.append((b"x-truncated", b"%d" % result.truncated))
+        else:
+            timing = server_timing(self.instants, now)
+        headers = [(b"server-timing", timing.encode()), (b"x-request-id", self.request_id)]
+        if self.result is not None and self.result.truncated:
+            headers.append((b"x-truncated", b"%d" % self.result.truncated))
         return headers
 
     def timeout_s(self, default: float) -> float:
@@ -137,7 +138,10 @@ class Exchange:
         """
         watch = _Watch(self.receive, request.deadline)
         try:
-            self.result = await engine.submit(request)
+            result = await engine.submit(request)
+        except RequestError as error:
+            self.instants = error.instants
+            raise
         except asyncio.CancelledError:
             if watch.reason is None:
                 raise
@@ -145,7 +149,9 @@ class Exchange:
             raise watch.reason from None
         finally:
             watch.stop()
-        return self.result
+        self.result = result
+        self.instants = result.instants
+        return result
 
 
 def too_large(max_bytes: int) -> RefusedError:

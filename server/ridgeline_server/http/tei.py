@@ -118,7 +118,7 @@ def server_version() -> str:
 
 
 def _headers(result: Result, inputs: Inputs, info: ModelInfo) -> Headers:
-    tokenize, queue, compute = phases(result.instants)
+    tokenize, queue, compute, _ = phases(result.instants, result.instants.finished)
     total = result.instants.finished - result.instants.received
     total_ms = b"%d" % max(total * 1e3, 0)
     return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -22,6 +22,8 @@ class Metrics:
     """Counts requests and batches; gauges are read from their owners when Prometheus asks."""
 
     def __init__(self) -> None:
+        # A second series per metric that nothing reads; the library leaves this function untyped.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._requests = self._counter("requests", "Answered HTTP requests", "route", "status")
         self._request_seconds = self._histogram("request_seconds", "From routing to the reply", _SECONDS, "route")
@@ -56,7 +58,7 @@ class Metrics:
         count.inc()
         self._by_route[route].observe(seconds)
         if instants is not None:
-            for histogram, phase_s in zip(self._phases, phases(instants), strict=True):
+            for histogram, phase_s in zip(self._phases, phases(instants, instants.finished), strict=False):
                 histogram.observe(phase_s)
 
     def record_truncated(self, model: str, inputs: int) -> None:

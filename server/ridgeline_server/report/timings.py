@@ -5,24 +5,27 @@ from __future__ import annotations
 from ridgeline_server.request import Instants
 
 
-def phases(instants: Instants) -> tuple[float, float, float]:
-    """Seconds of tokenize, queue and compute; a phase that was not reached counts 0."""
-    tokenized = max(instants.tokenized, instants.received)
-    started = max(instants.started, tokenized)
-    finished = max(instants.finished, started)
-    return tokenized - instants.received, started - tokenized, finished - started
+def phases(instants: Instants, now: float) -> tuple[float, float, float, float]:
+    """Seconds of tokenize, queue, compute and reply, which add up to `now` - received.
+
+    tokenize = tokenized - received, queue = started - tokenized, compute = finished - started, reply = now - finished.
+    A request that failed on its way spent the rest of its time in the phase that it had reached.
+    """
+    tokenized = instants.tokenized or now
+    started = instants.started or now
+    finished = instants.finished or now
+    return (
+        max(tokenized - instants.received, 0.0),
+        max(started - tokenized, 0.0),
+        max(finished - started, 0.0),
+        max(now - finished, 0.0),
+    )
 
 
 def server_timing(instants: Instants, now: float) -> str:
-    """The `Server-Timing` header of an answer: milliseconds of each phase, `reply` reaching until `now`.
-
-    tokenize = tokenized - received, queue = started - tokenized, compute = finished - started,
-    reply = now - finished, total = now - received: the four phases add up to the total.
-    """
-    tokenize, queue, compute = phases(instants)
-    total = now - instants.received
-    reply = max(total - tokenize - queue - compute, 0.0)
+    """The `Server-Timing` header of an answer, in milliseconds."""
+    tokenize, queue, compute, reply = phases(instants, now)
     return (
         f"tokenize;dur={tokenize * 1e3:.3f}, queue;dur={queue * 1e3:.3f}, compute;dur={compute * 1e3:.3f}, "
-        f"reply;dur={reply * 1e3:.3f}, total;dur={total * 1e3:.3f}"
+        f"reply;dur={reply * 1e3:.3f}, total;dur={(now - instants.received) * 1e3:.3f}"
     )

@@ -1,0 +1,48 @@
+"""Requests made from our own OpenAPI document, right and wrong ones, get answers that the document describes."""
+
+from collections import Counter
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis import GenerationMode
+
+from tests.server.http_fakes import DIM, Server
+
+SERVER = Server()
+schema = schemathesis.openapi.from_asgi("/openapi.json", SERVER.app)
+schema.config.generation.update(modes=list(GenerationMode))
+# The document cannot say the limits of the model that is served: a vocabulary of 1000 and its dimensions.
+schema.config.checks.positive_data_acceptance.expected_statuses = ["2xx", "400", "422"]
+statuses: Counter[int] = Counter()
+
+
+@schema.parametrize()
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+)
+def test_answers_are_as_documented(case: schemathesis.Case) -> None:
+    if "x-schemathesis-unknown-property" in case.headers:
+        return  # it takes a header that the server does not know for a mistake; HTTP does not
+    if case.meta is not None and case.meta.generation.mode is GenerationMode.POSITIVE:
+        _ask_for_a_served_model(case)
+    response = case.call_and_validate()
+    statuses[response.status_code] += 1
+
+
+def test_right_and_wrong_requests_were_both_made() -> None:
+    if not statuses:
+        pytest.skip("needs the requests of the test before")
+    assert statuses[200] > 50 and statuses[400] > 20 and statuses[422] > 20
+
+
+def _ask_for_a_served_model(case: schemathesis.Case) -> None:
+    if "name" in case.path_parameters:
+        case.path_parameters["name"] = "other"
+    if isinstance(case.body, dict):
+        if "model" in case.body:
+            case.body["model"] = "tiny"
+        if "dimensions" in case.body:
+            case.body["dimensions"] = DIM
