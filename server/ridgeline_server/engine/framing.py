@@ -30,7 +30,7 @@ def read_frame(stream: BinaryIO) -> Any:
 
 
 class FrameProtocol(asyncio.Protocol):
-    """The event loop's end: calls `receive` with each message. What is written waits in the transport, never blocking."""
+    """The event loop's end: calls `receive` with each message. What is written waits in the transport."""
 
     def __init__(self, receive: Callable[[Any], None]) -> None:
         self._receive = receive

@@ -7,7 +7,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from ridgeline_server.engine.backlog import Backlog
 from ridgeline_server.engine.cost import CostTable
 from ridgeline_server.engine.job import Assignment, Item, Job
 from ridgeline_server.engine.messages import Done, Load
-from ridgeline_server.engine.replica import Replica, ReplicaState
+from ridgeline_server.engine.replica import WORKER_COMMAND, Replica, ReplicaState
 from ridgeline_server.engine.retries import Retry, judge
 from ridgeline_server.engine.scheduler import Scheduler, Waiting
 from ridgeline_server.errors import UnavailableError
@@ -25,7 +25,7 @@ from ridgeline_server.runtimes.base import Plan
 
 log = logging.getLogger(__name__)
 
-# A worker that dies so often in a row before it serves a batch will not come up by waiting: clients are told.
+# A worker that dies so often in a row before it is ready will not come up by waiting: clients are told.
 _MOST_FAILED_STARTS = 3
 _RETRY_AFTER_S = 2.0
 
@@ -45,6 +45,7 @@ class ServedModel:
         max_age_s: float,
         max_queue_tokens: int,
         observe: BatchObserver,
+        worker_command: Sequence[str] = WORKER_COMMAND,
     ) -> None:
         manifest = bundle.manifest
         self.name = name
@@ -60,7 +61,7 @@ class ServedModel:
         self._batch_ids = itertools.count(1)
         self._is_dispatch_due = False
         pooling = manifest.pooling or "mean"
-        self.replicas = [Replica(index, Load(plan, pooling), self) for index, plan in enumerate(plans)]
+        self.replicas = [Replica(index, Load(plan, pooling), self, worker_command) for index, plan in enumerate(plans)]
 
     @property
     def queued_sequences(self) -> int:

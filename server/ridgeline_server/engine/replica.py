@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import Protocol
@@ -18,6 +19,9 @@ from ridgeline_server.engine.messages import Answer, Done, Failed, Load, Loaded,
 from ridgeline_server.request import Batch
 
 log = logging.getLogger(__name__)
+
+# -P: modules come from the installation, never from the working directory.
+WORKER_COMMAND = (sys.executable, "-P", "-m", "ridgeline_server.engine.worker")
 
 _FIRST_BACKOFF_S = 0.05
 _LONGEST_BACKOFF_S = 10.0
@@ -52,7 +56,7 @@ class Listener(Protocol):
 class Replica:
     """Supervises one worker process and carries batches to it."""
 
-    def __init__(self, index: int, load: Load, listener: Listener) -> None:
+    def __init__(self, index: int, load: Load, listener: Listener, command: Sequence[str] = WORKER_COMMAND) -> None:
         self.index = index
         self.load = load
         self.state = ReplicaState.LOADING
@@ -60,6 +64,7 @@ class Replica:
         self.failed_starts = 0
         self.pid: int | None = None
         self._listener = listener
+        self._command = command
         self._connection: FrameProtocol | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._supervision: asyncio.Task[None] | None = None
@@ -128,10 +133,7 @@ class Replica:
         with theirs:
             theirs.set_inheritable(True)
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",  # modules come from the installation, never from the working directory
-                "-m",
-                "ridgeline_server.engine.worker",
+                *self._command,
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
@@ -149,6 +151,7 @@ class Replica:
         self._last_progress = time.monotonic()
         match answer:
             case Loaded():
+                self.failed_starts = 0
                 self.load = replace(self.load, peak_flops_per_s=answer.peak_flops_per_s)
                 if self.state is ReplicaState.LOADING:
                     self.state = ReplicaState.READY
@@ -158,14 +161,13 @@ class Replica:
             case Started():
                 self.in_flight[answer.batch_id].is_started = True
             case Done():
-                self.failed_starts = 0
                 self._listener.on_done(self, self.in_flight.pop(answer.batch_id), answer)
             case Failed():
                 self._listener.on_failed(self, self.in_flight.pop(answer.batch_id), answer.message)
 
     def _bury(self, status: int) -> None:
+        self.failed_starts += self.state is ReplicaState.LOADING
         self.state = ReplicaState.DOWN
-        self.failed_starts += 1
         is_outside_kill = not self._is_wedged and status < 0 and -status in _OUTSIDE_SIGNALS
         reason = _describe(status, self._is_wedged)
         log.error("replica %d: %s; starting it again", self.index, reason)
@@ -177,8 +179,8 @@ class Replica:
         self._listener.on_died(self, lost, reason, is_outside_kill)
 
     def _backoff_s(self) -> float:
-        """Nothing after the first death; longer each time the worker dies without having served a batch."""
-        if self.failed_starts <= 1:
+        """Nothing for a worker that was up; longer each time it dies before it is."""
+        if not self.failed_starts:
             return 0.0
         return float(min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2**self.failed_starts))
 

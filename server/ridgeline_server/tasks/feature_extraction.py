@@ -30,15 +30,17 @@ def pool(hidden: npt.NDArray[np.floating], lengths: Int32Array, pooling: str) ->
 
 def normalize(vectors: Float32Array) -> Float32Array:
     """Scale each row of [n, dim] to unit L2 length; a zero row stays zero."""
-    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
-    return vectors / np.maximum(norms, np.float32(1e-12))
+    norms: Float32Array = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
+    scaled: Float32Array = vectors / np.maximum(norms, np.float32(1e-12))
+    return scaled
 
 
 def _mean(hidden: Float32Array, lengths: Int32Array) -> Float32Array:
     real = np.arange(hidden.shape[1]) < lengths[:, None]
     weights = real.astype(np.float32) / lengths[:, None].astype(np.float32)
     # a batched [1, length] x [length, dim] product reads the states once, without a copy
-    return np.matmul(weights[:, None, :], hidden)[:, 0]
+    means: Float32Array = np.matmul(weights[:, None, :], hidden)[:, 0]
+    return means
 
 
 def _cls(hidden: Float32Array, lengths: Int32Array) -> Float32Array:
@@ -51,7 +53,8 @@ def _last(hidden: Float32Array, lengths: Int32Array) -> Float32Array:
 
 def _max(hidden: Float32Array, lengths: Int32Array) -> Float32Array:
     real = np.arange(hidden.shape[1]) < lengths[:, None]
-    return np.max(hidden, axis=1, initial=-np.inf, where=real[:, :, None])
+    largest: Float32Array = np.max(hidden, axis=1, initial=-np.inf, where=real[:, :, None])
+    return largest
 
 
 _POOLINGS: dict[str, Pooling] = {"mean": _mean, "cls": _cls, "max": _max, "last": _last}

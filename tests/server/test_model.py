@@ -1,0 +1,196 @@
+"""A served model whose worker misbehaves: who gets which answer, and whether service goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from ridgeline_server.engine.job import Item, Job
+from ridgeline_server.engine.model import ServedModel
+from ridgeline_server.engine.replica import ReplicaState
+from ridgeline_server.engine.tokenization import Tokens
+from ridgeline_server.errors import ExecutionError, UnavailableError
+from ridgeline_server.request import BatchRecord, Float32Array, Instants, Request
+from ridgeline_server.runtimes.base import Plan
+from ridgeline_server.runtimes.grid import make_grid
+from tests.server.faulty_worker import ABORT, HANG, KILLED, RAISE, SLOW
+
+WORKER = (sys.executable, str(Path(__file__).with_name("faulty_worker.py")))
+
+
+class Costs:
+    """One FLOP a token."""
+
+    def sequences(self, lengths: np.ndarray) -> float:
+        return float(lengths.sum())
+
+    def executed(self, shape: tuple[int, int]) -> float:
+        return float(shape[0] * shape[1])
+
+
+def plan(variant: str = "fp32", concurrency: int = 1) -> Plan:
+    return Plan(
+        variant, "fake", Path("x"), "fp32", concurrency, concurrency, make_grid(64, 256), 0, ("last_hidden_state",), ""
+    )
+
+
+@asynccontextmanager
+async def served(
+    plans: Sequence[Plan], observe: Callable[[BatchRecord], None] = lambda record: None
+) -> AsyncIterator[ServedModel]:
+    bundle: Any = SimpleNamespace(manifest=SimpleNamespace(pooling="mean"))
+    costs: Any = Costs()
+    model = ServedModel(
+        "m",
+        bundle,
+        list(plans),
+        costs=costs,
+        max_age_s=0.1,
+        max_queue_tokens=10_000,
+        observe=observe,
+        worker_command=WORKER,
+    )
+    for replica in model.replicas:
+        replica.start()
+    try:
+        yield model
+    finally:
+        await asyncio.gather(*(replica.stop() for replica in model.replicas))
+
+
+def submit(model: ServedModel, *sequences: list[int]) -> asyncio.Future[list[Float32Array]]:
+    now = time.monotonic()
+    job = Job(Request(None, list(sequences), None, now), asyncio.get_running_loop().create_future(), Instants(now, now))
+    job.items = [
+        Item(job, number, Tokens(np.array(ids, np.int32), None, False)) for number, ids in enumerate(sequences)
+    ]
+    model.enqueue(job)
+    return job.future
+
+
+async def answer(future: asyncio.Future[list[Float32Array]]) -> list[float]:
+    vectors = await asyncio.wait_for(future, timeout=20)
+    return [float(vector[0]) for vector in vectors]
+
+
+async def test_every_sequence_gets_its_own_answer_in_order() -> None:
+    records: list[BatchRecord] = []
+    async with served([plan(concurrency=2)], records.append) as model:
+        await asyncio.wait_for(model.was_ready.wait(), 20)
+        futures = [submit(model, [n], [n, n + 2], list(range(40))) for n in range(50)]
+        answers = await asyncio.gather(*map(answer, futures))
+    assert answers == [[n, n + 1, 19.5] for n in range(50)]
+    assert sum(record.rows for record in records) == 150
+    assert sum(record.real_tokens for record in records) == sum(record.flops for record in records) == 50 * 43
+    assert all(record.padded_tokens >= record.real_tokens for record in records)
+    assert {record.share for record in records} == {0.5}
+
+
+@pytest.mark.parametrize("poison", [ABORT, RAISE])
+async def test_only_the_guilty_request_fails(poison: int) -> None:
+    async with served([plan()]) as model:
+        await asyncio.wait_for(model.was_ready.wait(), 20)
+        slow = submit(model, [SLOW])
+        await asyncio.sleep(0.05)
+        mates = [submit(model, [n]) for n in range(5)]
+        guilty = submit(model, [poison])
+        mates += [submit(model, [n]) for n in range(5, 10)]
+        with pytest.raises(ExecutionError, match="failed 2 times while running alone"):
+            await answer(guilty)
+        assert [await answer(mate) for mate in mates] == [[n] for n in range(10)]
+        assert await answer(slow) == [SLOW]
+        assert await answer(submit(model, [7])) == [7]
+
+
+async def test_a_killed_worker_loses_no_request() -> None:
+    async with served([plan()]) as model:
+        await asyncio.wait_for(model.was_ready.wait(), 20)
+        futures = [submit(model, [SLOW, n]) for n in range(20)]
+        for _ in range(3):
+            await asyncio.sleep(0.3)
+            pid = model.replicas[0].pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+        answers = [await answer(future) for future in futures]
+        assert answers == [[(SLOW + n) / 2] for n in range(20)]
+        assert model.ready_replicas == 1
+
+
+async def test_a_request_whose_worker_is_always_killed_is_told_to_come_back() -> None:
+    async with served([plan()]) as model:
+        await asyncio.wait_for(model.was_ready.wait(), 20)
+        with pytest.raises(UnavailableError):
+            await answer(submit(model, [KILLED]))
+        assert await answer(submit(model, [3])) == [3]
+
+
+async def test_a_wedged_worker_is_replaced_and_its_request_is_guilty() -> None:
+    async with served([plan()]) as model:
+        await asyncio.wait_for(model.was_ready.wait(), 20)
+        hung = submit(model, [HANG])
+        while not hung.done():
+            await asyncio.sleep(0.1)
+            model.kill_wedged(bound_s=0.3)
+        with pytest.raises(ExecutionError, match="hung"):
+            hung.result()
+        assert await answer(submit(model, [5])) == [5]
+
+
+async def test_the_other_replica_serves_while_one_starts_again() -> None:
+    async with served([plan(), plan()]) as model:
+        while model.ready_replicas < 2:
+            await asyncio.sleep(0.02)
+        pid = model.replicas[0].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        while model.replicas[0].state is ReplicaState.READY:
+            await asyncio.sleep(0.001)
+        assert await answer(submit(model, [1])) == [1]
+        assert model.ready_replicas == 1
+
+
+async def test_work_of_a_client_that_left_is_dropped() -> None:
+    records: list[BatchRecord] = []
+    async with served([plan()], records.append) as model:
+        await asyncio.wait_for(model.was_ready.wait(), 20)
+        busy = [submit(model, [SLOW] * 60) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        left = submit(model, *[[n] for n in range(20)])
+        left.cancel()
+        await asyncio.sleep(0)
+        assert (model.queued_sequences, model.queued_tokens) == (0, 0)
+        for future in busy:
+            await answer(future)
+        assert await answer(submit(model, [4])) == [4]
+    assert sum(record.rows for record in records) == 3
+
+
+async def test_a_plan_that_cannot_be_loaded_says_why() -> None:
+    async with served([plan("broken")]) as model:
+        while model.load_error is None:
+            await asyncio.sleep(0.02)
+        assert "the graph makes no sense" in model.load_error
+        with pytest.raises(UnavailableError, match="loading"):
+            model.check_available()
+
+
+async def test_stopping_leaves_no_process_behind() -> None:
+    async with served([plan()]) as model:
+        await asyncio.wait_for(model.was_ready.wait(), 20)
+        submit(model, [HANG])
+        await asyncio.sleep(0.1)
+        pid = model.replicas[0].pid
+        assert pid is not None
+    assert not psutil.pid_exists(pid)
