@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from ridgeline_server.config import Overlong, ServerConfig
-from ridgeline_server.errors import StartupError
 
 if TYPE_CHECKING:
     from ridgeline_server.running import Started
@@ -109,6 +108,8 @@ def serve(
         level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)]
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    from ridgeline_server.errors import StartupError
+
     try:
         from ridgeline_server.running import run
 

@@ -30,7 +30,7 @@ def pool(hidden: npt.NDArray[np.floating], lengths: Int32Array, pooling: str) ->
 
 def normalize(vectors: Float32Array) -> Float32Array:
     """Scale each row of [n, dim] to unit L2 length; a zero row stays zero."""
-    norms: Float32Array = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
+    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
     scaled: Float32Array = vectors / np.maximum(norms, np.float32(1e-12))
     return scaled
 

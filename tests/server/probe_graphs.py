@@ -1,4 +1,4 @@
-"""Write the probe graphs beside this file: python server/ridgeline_server/runtimes/probes/generate.py (needs onnx)."""
+"""The graphs that measure peaks. `python tests/server/probe_graphs.py` writes them where the server reads them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 
+PROBES = Path(__file__).parents[2] / "server/ridgeline_server/runtimes/probes"
 SIZE = 1024
 
 
@@ -54,4 +55,4 @@ def _model(nodes: list[NodeProto]) -> ModelProto:
 
 if __name__ == "__main__":
     for build in (fp32, int8):
-        Path(__file__).with_name(f"matmul_{build.__name__}.onnx").write_bytes(build().SerializeToString())
+        (PROBES / f"matmul_{build.__name__}.onnx").write_bytes(build().SerializeToString())

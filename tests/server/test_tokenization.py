@@ -1,0 +1,115 @@
+"""Texts to ids: what the model's tokenizer gives, cut where the model ends, off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ridgeline_server.engine.tokenization import TextTokenizer, TokenizerThreads
+from ridgeline_server.errors import InputTooLongError, InvalidInputError
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+MAX_TOKENS = 12
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    tokenizer.train_from_iterator(["the quick brown fox"] * 9, trainers.WordPieceTrainer(special_tokens=special))
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    # what a tokenizer.json of a hub may hold; the server must not pad nor cut at other lengths
+    tokenizer.enable_padding(length=128)
+    tokenizer.enable_truncation(5)
+    file = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    tokenizer.save(str(file))
+    return file
+
+
+@pytest.fixture(scope="module")
+def tokenizer(path: Path) -> TextTokenizer:
+    return TextTokenizer(path, MAX_TOKENS)
+
+
+def test_a_short_text_is_neither_padded_nor_cut(tokenizer: TextTokenizer) -> None:
+    [tokens] = tokenizer.encode(["the quick brown fox"], truncate=True)
+    assert (tokens.ids[0], tokens.ids[-1], len(tokens.ids)) == (2, 3, 6)
+    assert not tokens.is_truncated
+    assert tokens.type_ids is None
+
+
+def test_exactly_the_maximum_is_not_too_long(tokenizer: TextTokenizer) -> None:
+    [tokens] = tokenizer.encode(["fox " * (MAX_TOKENS - 2)], truncate=False)
+    assert len(tokens.ids) == MAX_TOKENS
+    assert not tokens.is_truncated
+
+
+def test_a_long_text_is_cut_or_refused(tokenizer: TextTokenizer) -> None:
+    text = "fox " * (MAX_TOKENS - 1)
+    [tokens] = tokenizer.encode([text], truncate=True)
+    assert (len(tokens.ids), tokens.is_truncated, tokens.ids[-1]) == (MAX_TOKENS, True, 3)
+    with pytest.raises(InputTooLongError, match=r"input 1 has more than 12 tokens; the model takes at most 12"):
+        tokenizer.encode(["fox", text], truncate=False)
+
+
+@given(words=st.lists(st.sampled_from(["fox", "the", "zzz", " ", "\n", "é", "."]), min_size=300, max_size=3000))
+@settings(max_examples=30, deadline=None)
+def test_the_head_of_a_very_long_text_is_enough(path: Path, words: list[str]) -> None:
+    text = " ".join(words)
+    whole = Tokenizer.from_file(str(path))
+    whole.no_padding()
+    whole.enable_truncation(MAX_TOKENS)
+    [tokens] = TextTokenizer(path, MAX_TOKENS).encode([text], truncate=True)
+    assert tokens.ids.tolist() == whole.encode(text).ids
+
+
+def test_one_endless_word_is_one_token(tokenizer: TextTokenizer) -> None:
+    [tokens] = tokenizer.encode(["fox " + "x" * 100_000], truncate=False)
+    assert len(tokens.ids) == 4
+
+
+def test_megabytes_of_words_take_no_longer_than_their_head(tokenizer: TextTokenizer) -> None:
+    started = time.perf_counter()
+    [tokens] = tokenizer.encode(["the quick brown fox " * 200_000], truncate=True)
+    assert tokens.is_truncated
+    assert time.perf_counter() - started < 0.5
+
+
+def test_token_ids_are_taken_as_they_are(tokenizer: TextTokenizer) -> None:
+    short, long = tokenizer.encode([[5, 6], list(range(20))], truncate=True)
+    assert short.ids.tolist() == [5, 6]
+    assert (long.ids.tolist(), long.is_truncated) == (list(range(MAX_TOKENS)), True)
+    with pytest.raises(InputTooLongError, match="input 0 has 20 tokens"):
+        tokenizer.encode([list(range(20))], truncate=False)
+    with pytest.raises(InvalidInputError, match="input 0 has no tokens"):
+        tokenizer.encode([[]], truncate=True)
+
+
+def test_what_the_library_refuses_is_a_clear_error(tokenizer: TextTokenizer) -> None:
+    with pytest.raises(InvalidInputError, match="input 0 cannot be tokenized"):
+        tokenizer.encode(["a lone surrogate \ud800"], truncate=True)
+
+
+async def test_many_jobs_come_back_each_to_its_own(tokenizer: TextTokenizer) -> None:
+    threads = TokenizerThreads(tokenizer, threads=2)
+    answers = await asyncio.gather(*(threads.encode([[n + 1], [n + 2]], truncate=True) for n in range(300)))
+    assert [[tokens.ids.tolist() for tokens in answer] for answer in answers] == [
+        [[n + 1], [n + 2]] for n in range(300)
+    ]
+    assert threads.pending_characters == 0
+    threads.stop()
+
+
+async def test_an_error_reaches_only_its_own_job(tokenizer: TextTokenizer) -> None:
+    threads = TokenizerThreads(tokenizer, threads=1)
+    good, bad = threads.encode(["fox"], True), threads.encode([[]], True)
+    results = await asyncio.gather(good, bad, return_exceptions=True)
+    assert isinstance(results[1], InvalidInputError)
+    assert not isinstance(results[0], BaseException)
+    threads.stop()
