@@ -21,51 +21,68 @@ _DEFAULTS = ServerConfig(bundles=())
 
 @app.command()
 def serve(
-    bundles: Annotated[
-        list[Path], typer.Argument(metavar="BUNDLE...", help="Directories that `ridgeline export` made.")
-    ],
-    host: Annotated[str, typer.Option(envvar="RIDGELINE_HOST", help="Address to listen on.")] = _DEFAULTS.host,
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE", help="Directories that `ridgeline export` made.")],
+    host: Annotated[
+        str, typer.Option(envvar="RIDGELINE_HOST", show_envvar=False, help="Address to listen on.")
+    ] = _DEFAULTS.host,
     port: Annotated[
-        int, typer.Option(envvar="RIDGELINE_PORT", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+        int,
+        typer.Option(
+            envvar="RIDGELINE_PORT", show_envvar=False, min=0, max=65535, help="Port to listen on; 0 takes a free one."
+        ),
     ] = _DEFAULTS.port,
     devices: Annotated[
         str,
         typer.Option(
             envvar="RIDGELINE_DEVICES",
+            show_envvar=False,
             help="auto, cpu, or one replica each: cpu:0,cpu:1 (they share the cores evenly).",
         ),
     ] = _DEFAULTS.devices,
     runtime: Annotated[
-        str, typer.Option(envvar="RIDGELINE_RUNTIME", help="auto, onnxruntime or openvino.")
+        str, typer.Option(envvar="RIDGELINE_RUNTIME", show_envvar=False, help="auto, onnxruntime or openvino.")
     ] = _DEFAULTS.runtime,
     variant: Annotated[
         str,
         typer.Option(
-            envvar="RIDGELINE_VARIANT", help="auto (int8 when it passed its gate and the CPU is fast at it), or a name."
+            envvar="RIDGELINE_VARIANT",
+            show_envvar=False,
+            help="auto (int8 when it passed its gate and the CPU is fast at it), or a name.",
         ),
     ] = _DEFAULTS.variant,
     overlong: Annotated[
-        Overlong, typer.Option(envvar="RIDGELINE_OVERLONG", help="What happens to inputs over the model's maximum.")
+        Overlong,
+        typer.Option(
+            envvar="RIDGELINE_OVERLONG", show_envvar=False, help="What happens to inputs over the model's maximum."
+        ),
     ] = _DEFAULTS.overlong,
     max_batch_tokens: Annotated[
         int | None,
         typer.Option(
             envvar="RIDGELINE_MAX_BATCH_TOKENS",
+            show_envvar=False,
             min=1,
             show_default="chosen per runtime",
             help="Tokens that a batch may execute, padding included: more for throughput, less for latency.",
         ),
     ] = _DEFAULTS.max_batch_tokens,
     max_client_batch_size: Annotated[
-        int, typer.Option(envvar="RIDGELINE_MAX_CLIENT_BATCH_SIZE", min=1, help="Texts that one request may hold.")
+        int,
+        typer.Option(
+            envvar="RIDGELINE_MAX_CLIENT_BATCH_SIZE", show_envvar=False, min=1, help="Texts that one request may hold."
+        ),
     ] = _DEFAULTS.max_client_batch_size,
     max_body_bytes: Annotated[
-        int, typer.Option(envvar="RIDGELINE_MAX_BODY_BYTES", min=1, help="Size of a request's body, else 413.")
+        int,
+        typer.Option(
+            envvar="RIDGELINE_MAX_BODY_BYTES", show_envvar=False, min=1, help="Size of a request's body, else 413."
+        ),
     ] = _DEFAULTS.max_body_bytes,
     max_queue_tokens: Annotated[
         int,
         typer.Option(
             envvar="RIDGELINE_MAX_QUEUE_TOKENS",
+            show_envvar=False,
             min=1,
             help="Tokens that may wait before requests are refused with 429.",
         ),
@@ -74,6 +91,7 @@ def serve(
         float,
         typer.Option(
             envvar="RIDGELINE_MAX_AGE_S",
+            show_envvar=False,
             min=0,
             help="Seconds for which texts of a better-filled length may go first; then the oldest text leads.",
         ),
@@ -82,12 +100,16 @@ def serve(
         float,
         typer.Option(
             envvar="RIDGELINE_REQUEST_TIMEOUT_S",
+            show_envvar=False,
             min=0.001,
             help="Seconds after which a request without X-Request-Timeout gets 504.",
         ),
     ] = _DEFAULTS.request_timeout_s,
 ) -> None:
-    """Serve bundles over HTTP: OpenAI's /v1/embeddings, text-embeddings-inference's /embed, and a cost report."""
+    """Serve bundles over HTTP: OpenAI's /v1/embeddings, text-embeddings-inference's /embed, and a cost report.
+
+    Each option can also come from the environment: --max-queue-tokens from RIDGELINE_MAX_QUEUE_TOKENS, and so on.
+    """
     config = ServerConfig(
         bundles=tuple(bundles),
         host=host,
