@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline_export.convert import OUTPUTS
-from ridgeline_export.errors import ConversionError, first_line
+from ridgeline_export.errors import ConversionError, summary
 from ridgeline_export.tokenizer import Feed
 
 Array = NDArray[np.float32]
@@ -44,7 +44,7 @@ def graph_model(path: Path) -> Model:
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no base but Exception
-        raise ConversionError(f"ONNX Runtime refuses the {path.parent.name} graph: {first_line(error)}") from error
+        raise ConversionError(f"ONNX Runtime refuses the {path.parent.name} graph: {summary(error)}") from error
     names = [output.name for output in session.get_outputs()]
 
     def run(feed: Feed) -> Outputs:
@@ -53,7 +53,7 @@ def graph_model(path: Path) -> Model:
         except Exception as error:
             shape = feed["input_ids"].shape
             raise ConversionError(
-                f"ONNX Runtime fails on the {path.parent.name} graph at shape {shape}: {first_line(error)}"
+                f"ONNX Runtime fails on the {path.parent.name} graph at shape {shape}: {summary(error)}"
             ) from error
 
     return run
@@ -73,12 +73,12 @@ def answers(model: Model, task: str, batches: Sequence[Feed], mask_token_id: int
 
 
 def _rows(outputs: Outputs, feed: Feed, row: int, task: str, mask_token_id: int | None) -> Array:
-    is_real = feed["attention_mask"][row] == 1
+    """A copy of what the task reads: a view would keep the whole batch's outputs in memory."""
     if task == "text-classification":
-        return outputs["logits"][row : row + 1].copy()
-    if task == "question-answering":
-        return np.stack([outputs["start_logits"][row], outputs["end_logits"][row]], axis=-1)[is_real]
+        return np.stack([outputs["logits"][row]])
+    # [sequence, values]
+    states = np.concatenate([outputs[name][row].reshape(len(feed["input_ids"][row]), -1) for name in OUTPUTS[task]], 1)
+    is_read = feed["attention_mask"][row] == 1
     if task == "fill-mask":
-        # A copy: a view would hold the whole batch's [batch, sequence, vocabulary] in memory.
-        return outputs["logits"][row][feed["input_ids"][row] == mask_token_id]
-    return outputs[OUTPUTS[task][0]][row][is_real]
+        is_read = feed["input_ids"][row] == mask_token_id
+    return np.compress(is_read, states, axis=0)

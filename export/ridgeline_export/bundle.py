@@ -52,7 +52,8 @@ class FileEntry:
 class Quality:
     """A variant against the PyTorch fp32 model, on `texts` held-out texts of `corpus`, in mixed-length batches.
 
-    metric:    what `value` is: "max_abs_error", "mean_cosine" or "label_agreement"
+    metric:    what `value` is: "max_abs_error", "mean_cosine", "label_agreement", or for models of one score
+               (rerankers) "order_agreement", the share of pairs of texts put in the same order
     value:     the figure that the gate judged
     gate:      the limit: an upper one for max_abs_error, a lower one for the others
     details:   further figures by name (cosine_min, spearman, largest_logit_difference, …)
@@ -216,15 +217,18 @@ def file_entry(path: Path) -> FileEntry:
 def _verify_file(directory: Path, relative: str, expected: FileEntry) -> None:
     path = directory / relative
     if not path.resolve().is_relative_to(directory.resolve()):
-        raise BundleCorruptError(f"bundle {directory} lists '{relative}', which lies outside it; export the model again")
+        raise BundleCorruptError(
+            f"bundle {directory} lists '{relative}', which lies outside it; export the model again"
+        )
     try:
         actual = file_entry(path)
     except OSError as error:
         raise BundleCorruptError(f"bundle {directory} lacks {relative} ({error}); export the model again") from error
     if actual != expected:
         raise BundleCorruptError(
-            f"bundle {directory} is damaged: {relative} has {actual.size_bytes} bytes and sha256 {actual.sha256[:12]}…, "
-            f"the manifest says {expected.size_bytes} bytes and {expected.sha256[:12]}…; export the model again"
+            f"bundle {directory} is damaged: {relative} has {actual.size_bytes} bytes and sha256 "
+            f"{actual.sha256[:12]}…, the manifest says {expected.size_bytes} bytes and {expected.sha256[:12]}…; "
+            "export the model again"
         )
 
 

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from ridgeline_export.config import DEFAULT_VARIANTS, ExportOptions, parse_variants
-from ridgeline_export.errors import ExportError, first_line
+from ridgeline_export.errors import ExportError, summary
 
 if TYPE_CHECKING:
     from ridgeline_export.export import Outcome, Report
+
+_SHORT_NAMES = {"mean_cosine": "cosine", "label_agreement": "agreement", "order_agreement": "order"}
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -77,7 +79,7 @@ def export(
         raise typer.Exit(130) from None
     except Exception as error:
         errors.print(
-            f"Error: unexpected {type(error).__name__}: {first_line(error)}; nothing was written. This is a bug.",
+            f"Error: unexpected {type(error).__name__}: {summary(error)}; nothing was written. This is a bug.",
             markup=False,
             highlight=False,
         )
@@ -128,6 +130,7 @@ def _show(report: Report, out: Path, errors: Console) -> None:
         f"{escape(manifest.model_id)}: {manifest.architecture}, {manifest.task}, {manifest.max_tokens} tokens at most"
         + _pooling(report),
         highlight=False,
+        soft_wrap=True,
     )
     console.print(_table(report))
     for outcome in report.outcomes:
@@ -150,10 +153,10 @@ def _pooling(report: Report) -> str:
 def _table(report: Report) -> Table:
     quality = next((outcome.quality for outcome in report.outcomes if outcome.quality), None)
     caption = f"measured on {quality.texts} texts: {quality.corpus}" if quality else None
-    table = Table(caption=caption, caption_justify="left")
-    table.add_column("variant")
+    table = Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left")
+    table.add_column("variant", no_wrap=True)
     for name in ("size", "nodes", "max error", "quality", "gate"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("")
     for outcome in report.outcomes:
         table.add_row(*_row(outcome))
@@ -165,15 +168,15 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
     quality = outcome.quality
     if quality is None:
         return outcome.name, "", "", "", "", "", verdict
-    name = next(key for key in ("mean_cosine", "label_agreement", "order_agreement") if key in quality.details)
+    name = next(key for key in _SHORT_NAMES if key in quality.details)
     sign = "≤" if quality.metric == "max_abs_error" else "≥"
     return (
         outcome.name,
         f"{outcome.size_bytes / 1e6:.1f} MB",
         str(outcome.nodes),
         f"{quality.details['max_abs_error']:.1e}",
-        f"{name.replace('_', ' ')} {quality.details[name]:.4f}",
-        f"{quality.metric.replace('_', ' ')} {sign} {quality.gate:g}",
+        f"{_SHORT_NAMES[name]} {quality.details[name]:.4f}",
+        f"{_SHORT_NAMES.get(quality.metric, 'error')} {sign} {quality.gate:g}",
         verdict,
     )
 
@@ -181,7 +184,3 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
 def main() -> None:
     """Run the command by itself, as `python -m ridgeline_export MODEL OUT`."""
     app(prog_name="ridgeline export")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

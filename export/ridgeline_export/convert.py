@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ridgeline_export.config import IR_VERSION, OPSET
-from ridgeline_export.errors import ConversionError, UnsupportedModelError, disk_full, first_line
+from ridgeline_export.errors import ConversionError, UnsupportedModelError, disk_full, summary
 from ridgeline_export.load import LoadedModel
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def convert(loaded: LoadedModel, directory: Path) -> Path:
     except Exception as error:  # torch.export, onnxscript and transformers each have errors of their own
         if disk_full(error):
             raise
-        raise ConversionError(f"{loaded.architecture} cannot be converted to ONNX: {first_line(error)}") from error
+        raise ConversionError(f"{loaded.architecture} cannot be converted to ONNX: {summary(error)}") from error
     _keep_outputs(program, loaded)
     _name_axes(program.graph)
     program.ir_version = IR_VERSION
@@ -55,7 +55,8 @@ def save_graph(program: onnx_ir.Model, directory: Path) -> Path:
 
 def _export(loaded: LoadedModel) -> Any:
     import torch
-    from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
+    from transformers.exporters.configs import OnnxConfig
+    from transformers.exporters.exporter_onnx import OnnxExporter
 
     sample = _sample(loaded)
     dynamic = torch.export.Dim.DYNAMIC
@@ -64,7 +65,8 @@ def _export(loaded: LoadedModel) -> Any:
     loaded.model.config.return_dict = True
     loaded.model.config.use_cache = False
     with torch.no_grad():
-        return OnnxExporter().export(loaded.model, sample, config=config).program
+        exporter = OnnxExporter()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+        return exporter.export(loaded.model, sample, config=config).program
 
 
 def _sample(loaded: LoadedModel) -> dict[str, Any]:
@@ -91,7 +93,8 @@ def _keep_outputs(program: onnx_ir.Model, loaded: LoadedModel) -> None:
     wanted = OUTPUTS[loaded.task]
     if not set(wanted) <= set(outputs):
         raise UnsupportedModelError(
-            f"{loaded.architecture} gives {', '.join(map(str, outputs))}, task '{loaded.task}' needs {', '.join(wanted)}"
+            f"{loaded.architecture} gives {', '.join(map(str, outputs))}, "
+            f"task '{loaded.task}' needs {', '.join(wanted)}"
         )
     program.graph.outputs.clear()
     program.graph.outputs.extend(outputs[name] for name in wanted)
@@ -107,7 +110,7 @@ def _name_axes(graph: onnx_ir.Graph) -> None:
         for axis, name in zip(value.shape or (), ("batch", "sequence"), strict=True):
             if not isinstance(axis, onnx_ir.SymbolicDim) or axis.value is None:
                 raise ConversionError(
-                    f"the graph's {name} axis is fixed to {axis} for input '{value.name}'; this is a bug: please report it"
+                    f"the {name} axis of input '{value.name}' is fixed to {axis} in the graph; please report the model"
                 )
             names[axis.value] = name
     values = [*graph.inputs, *(output for node in graph.all_nodes() for output in node.outputs)]

@@ -24,7 +24,7 @@ MIN_TEXTS = 100
 class Split(enum.Enum):
     """What a text is for; the value is the split's tenths of a corpus."""
 
-    CALIBRATION = range(0, 2)
+    CALIBRATION = range(2)
     QUALITY = range(2, 4)
     BENCHMARK = range(4, 7)
     TRAINING = range(7, 10)
@@ -65,7 +65,8 @@ def load_corpus(path: Path | None) -> Corpus:
     texts = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
     if len(texts) < MIN_TEXTS:
         raise UsageError(
-            f"--texts {path} has {len(texts)} distinct texts; calibration and quality need at least {MIN_TEXTS}, one a line"
+            f"--texts {path} has {len(texts)} distinct texts; calibration and quality need at least {MIN_TEXTS}, "
+            "one a line"
         )
     return Corpus(path.name, texts)
 

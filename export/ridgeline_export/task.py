@@ -21,7 +21,7 @@ def choose_task(config: dict[str, Any], task: str | None, *, embeds: bool) -> st
 
     _refuse_decoders(config)
     if task is not None:
-        name = TasksManager.map_from_synonym(_SHORT_NAMES.get(task, task))
+        name = str(TasksManager.map_from_synonym(_SHORT_NAMES.get(task, task)))
         if name not in TASKS:
             raise UsageError(f"--task '{task}' is not supported; supported are: {', '.join(TASKS)}")
         return name
@@ -48,7 +48,9 @@ def _trained_for(config: dict[str, Any]) -> str:
 
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
-        raise ModelError(f"config.json names no architecture; say what the model is for with --task: {', '.join(TASKS)}")
+        raise ModelError(
+            f"config.json names no architecture; say what the model is for with --task: {', '.join(TASKS)}"
+        )
     found = getattr(transformers, names[0], None)
     try:
         task = str(TasksManager.infer_task_from_model(found)) if isinstance(found, type) else None

@@ -1,7 +1,7 @@
 """The tokenizer as the server runs it: `tokenizers.Tokenizer` alone, without transformers.
 
 Everything that transformers' tokenizer decides in Python (special tokens, lowercasing, truncation) is written into
-`tokenizer.json`, and the export itself tokenizes through that file's contents, so that what was measured is what serves.
+`tokenizer.json`, and the export itself tokenizes with that file's content, so that what is measured is what is served.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ridgeline_export.errors import ModelError, first_line
+from ridgeline_export.errors import ModelError, summary
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -82,7 +82,7 @@ def load_pretrained_tokenizer(directory: Path) -> Any:
             directory, use_fast=True, trust_remote_code=False, local_files_only=True
         )
     except Exception as error:  # transformers raises whatever its converters and parsers raise
-        raise ModelError(f"the tokenizer of {directory} cannot be loaded: {first_line(error)}") from error
+        raise ModelError(f"the tokenizer of {directory} cannot be loaded: {summary(error)}") from error
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
             f"the tokenizer of {directory} ({type(tokenizer).__name__}) has no fast version; "

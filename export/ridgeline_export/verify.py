@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from ridgeline_export.errors import UnsupportedModelError
 from ridgeline_export.load import LoadedModel
 from ridgeline_export.metrics import compare
 from ridgeline_export.tokenizer import Feed, Text
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
 
 BATCH_TEXTS = 8
 
@@ -78,19 +82,24 @@ def calibration_batches(loaded: LoadedModel, corpus: Corpus, texts: int) -> list
 
 
 def _batches(loaded: LoadedModel, texts: Sequence[str]) -> list[Feed]:
-    encoder = loaded.encoder
-    encodings = encoder.encode(_questions(loaded, texts))
+    encodings = loaded.encoder.encode(_questions(loaded, texts))
     if loaded.task == "fill-mask":
-        if encoder.mask_token_id is None:
-            raise UnsupportedModelError("the tokenizer has no mask token, which task 'fill-mask' needs")
         # A text of special tokens alone leaves nothing to mask.
         encodings = [encoding for encoding in encodings if 0 in encoding.special_tokens_mask]
-    batches = [encoder.pad(encodings[at : at + BATCH_TEXTS]) for at in range(0, len(encodings), BATCH_TEXTS)]
+    groups = [encodings[at : at + BATCH_TEXTS] for at in range(0, len(encodings), BATCH_TEXTS)]
+    batches = [loaded.encoder.pad(group) for group in groups]
     if loaded.task == "fill-mask":
-        for index, feed in enumerate(batches):
-            for row, encoding in enumerate(encodings[index * BATCH_TEXTS :][: len(feed["input_ids"])]):
-                feed["input_ids"][row, _position_to_mask(encoding.special_tokens_mask)] = encoder.mask_token_id
+        for feed, group in zip(batches, groups, strict=True):
+            _mask_one_token_each(feed, group, loaded.encoder.mask_token_id)
     return batches
+
+
+def _mask_one_token_each(feed: Feed, encodings: Sequence[Encoding], mask_token_id: int | None) -> None:
+    if mask_token_id is None:
+        raise UnsupportedModelError("the tokenizer has no mask token, which task 'fill-mask' needs")
+    for row, encoding in enumerate(encodings):
+        real = [position for position, special in enumerate(encoding.special_tokens_mask) if not special]
+        feed["input_ids"][row, random.Random(len(real)).choice(real)] = mask_token_id
 
 
 def _questions(loaded: LoadedModel, texts: Sequence[str]) -> list[Text]:
@@ -98,11 +107,6 @@ def _questions(loaded: LoadedModel, texts: Sequence[str]) -> list[Text]:
     if loaded.task == "question-answering" or (loaded.labels is not None and len(loaded.labels) == 1):
         return [(" ".join(text.split()[:12]), texts[index - 1]) for index, text in enumerate(texts)]
     return list(texts)
-
-
-def _position_to_mask(special_tokens_mask: Sequence[int]) -> int:
-    real = [position for position, special in enumerate(special_tokens_mask) if not special]
-    return random.Random(len(special_tokens_mask)).choice(real)
 
 
 def _odd_batches(loaded: LoadedModel) -> list[Feed]:

