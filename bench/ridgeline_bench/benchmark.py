@@ -88,7 +88,7 @@ def _corpus(options: Options) -> Corpus:
 
 def _inputs(options: Options, target: Target, corpus: Corpus, model: str | None) -> dict[str, Any]:
     return {
-        "command": shlex.join(["ridgeline", "bench", *sys.argv[1:]]),
+        "command": _command(),
         "url": target.origin,
         "path": target.path,
         "model": model,
@@ -108,6 +108,12 @@ def _inputs(options: Options, target: Target, corpus: Corpus, model: str | None)
         "max_connections": options.max_connections if options.rate is not None else None,
         "seed": options.seed,
     }
+
+
+def _command() -> str:
+    flags = sys.argv[1:]
+    # Under the `ridgeline` command the first word is this very subcommand.
+    return shlex.join(["ridgeline", "bench", *(flags[1:] if flags[:1] == ["bench"] else flags)])
 
 
 class _Meter:

@@ -38,7 +38,7 @@ def bench(
     texts_per_request: Annotated[int, typer.Option(help="Texts in each request.")] = 1,
     path: Annotated[str | None, typer.Option(help="/v1/embeddings (the default) or /embed.")] = None,
     model: Annotated[str | None, typer.Option(help="Model to ask for; else the first that /v1/models lists.")] = None,
-    processes: Annotated[int, typer.Option(help="Processes that make the load; one does 10,000 requests/s.")] = 1,
+    processes: Annotated[int, typer.Option(help="Processes that make the load; one is enough for most servers.")] = 1,
     timeout: Annotated[float, typer.Option(help="Seconds after which a request has failed.")] = 30.0,
     max_connections: Annotated[int, typer.Option(help="Open loop: connections open at once, at most.")] = 1024,
     seed: Annotated[int, typer.Option(help="Of the texts' order and the random arrivals.")] = 0,
@@ -88,6 +88,7 @@ def _run(options: Options, messages: Console) -> bool:
 
     from ridgeline_bench import plot, report
     from ridgeline_bench.benchmark import benchmark
+    from ridgeline_bench.errors import RunError
     from ridgeline_bench.options import check, writable_directory
 
     check(options)
@@ -98,10 +99,15 @@ def _run(options: Options, messages: Console) -> bool:
     output.print(report.table(result))
     for sentence in report.warnings(result):
         output.print(f"Note: {sentence}", style="yellow", highlight=False, soft_wrap=True)
-    stem = _file_stem(result)
-    report.write_json(result, options.out / f"{stem}.json")
-    plot.draw(result, sample, options.out / f"{stem}.png")
-    output.print(f"{options.out / stem}.json, .png", highlight=False, soft_wrap=True)
+    stem = options.out / _file_stem(result)
+    try:
+        report.write_json(result, stem.with_name(f"{stem.name}.json"))
+        plot.draw(result, sample, stem.with_name(f"{stem.name}.png"))
+        output.print(f"Files: {stem}.json and {stem.name}.png", highlight=False, soft_wrap=True)
+    except OSError as error:
+        raise RunError(f"cannot write the results to {options.out}: {error.strerror or error}") from None
+    except ImportError:
+        output.print(f"File: {stem}.json; the plot needs matplotlib (pip install 'ridgeline[bench]')", soft_wrap=True)
     return bool(result["results"]["succeeded"])
 
 

@@ -50,6 +50,7 @@ class Connection(asyncio.Protocol):
         self._has_length = False
         self._has_head = False
         self._is_complete = False
+        self._keeps_alive = False
 
     def send(self, request: bytes, sent: float, deadline: float) -> None:
         """Write a whole request; only when the connection is open and not busy."""
@@ -86,7 +87,7 @@ class Connection(asyncio.Protocol):
             self.fail(MALFORMED)
             return
         if self._is_complete and self.busy:
-            self._finish(self._parser.should_keep_alive())
+            self._finish(self._keeps_alive)
         elif not self.busy:
             self.close()
 
@@ -125,6 +126,8 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         # An interim reply (100, 103) is complete too, but the real one is still to come.
         self._is_complete = self._has_head
+        # The parser forgets this as soon as the callback is over.
+        self._keeps_alive = self._parser.should_keep_alive()
 
     def _finish(self, reusable: bool) -> None:
         self.busy = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 from multiprocessing.connection import Connection as Pipe
 
@@ -28,7 +29,7 @@ def main(plan: Plan, pipe: Pipe) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The parent's end of the pipe is gone when somebody killed it: then nobody wants a result.
-    with contextlib.suppress(EOFError, OSError):
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         pipe.send(READY)
         begin: float = pipe.recv()
         gc.collect()
@@ -36,4 +37,6 @@ def main(plan: Plan, pipe: Pipe) -> None:
         load: Load = OpenLoop(plan, pipe) if plan.rate is not None else ClosedLoop(plan, pipe)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             outcome = runner.run(load.run(begin))
+        # The loop made it non-blocking, and an outcome is larger than a pipe.
+        os.set_blocking(pipe.fileno(), True)
         pipe.send(outcome)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from ridgeline_bench.errors import UsageError
 
-DEFAULT_CONCURRENCY = 32
 _SPARE_FILES = 64
 _MAX_PROCESSES = 64
 

@@ -50,34 +50,38 @@ def _latency(axes: Axes, sample: Sample) -> None:
     if not latencies.size:
         axes.text(0.5, 0.5, "no request succeeded", transform=axes.transAxes, ha="center", color=_ERRORS)
         return
-    # x = 1 / (1 - p): p50 = 2, p90 = 10, p99 = 100; the slowest of n requests sits at n.
+    # x = 1 / (1 - p): p50 = 2, p90 = 10, p99 = 100. The slowest of n requests has no percentile; it is drawn beyond n.
     size = latencies.size
-    x = size / (size - np.arange(size))
-    axes.plot(x, latencies, color=_LATENCY, linewidth=2, drawstyle="steps-post" if size < 50 else "default")
+    x = np.geomspace(1, size, 400)
+    y = np.percentile(latencies, 100 * (1 - 1 / x))
+    slowest_x = max(1.6 * size, 4.0)
+    axes.plot([*x, slowest_x], [*y, latencies[-1]], color=_LATENCY, linewidth=2)
     axes.set_xscale("log")
     if latencies[-1] > _WIDE_RANGE * np.median(latencies):
         axes.set_yscale("log")
+        axes.set_ylim(top=2 * latencies[-1])
+        axes.yaxis.set_major_formatter(_plain_numbers())
     else:
-        axes.set_ylim(0, 1.15 * latencies[-1])
+        axes.set_ylim(0, 1.12 * latencies[-1])
     marks = [(2.0, "50"), (10.0, "90"), (100.0, "99"), (1e3, "99.9"), (1e4, "99.99"), (1e5, "99.999")]
-    shown = [(at, name) for at, name in marks if at <= max(size, 2)]
-    axes.set_xlim(1, max(size * 1.6, 4))
+    shown = [(at, name) for at, name in marks if at <= size]
+    axes.set_xlim(1, slowest_x * 1.6)
     axes.set_xticks([at for at, _ in shown], [f"{name} %" for _, name in shown], minor=False)
     axes.xaxis.set_minor_locator(_no_ticks())
     axes.grid(True, color="#dddddd", linewidth=0.8)
     for at, name in shown[:4]:
-        _mark(axes, at, float(np.percentile(latencies, 100 * (1 - 1 / at))), f"p{name}")
-    _mark(axes, float(size), float(latencies[-1]), "max")
+        _mark(axes, at, float(np.percentile(latencies, 100 * (1 - 1 / at))), f"p{name}", above=False)
+    _mark(axes, slowest_x, float(latencies[-1]), "max", above=True)
 
 
-def _mark(axes: Axes, x: float, y: float, name: str) -> None:
+def _mark(axes: Axes, x: float, y: float, name: str, above: bool) -> None:
     axes.plot([x], [y], "o", color=_LATENCY, markersize=5)
     axes.annotate(
         f"{name}  {milliseconds(y / 1e3)}",
         (x, y),
-        xytext=(-6, 7),
+        xytext=(-8, 6) if above else (8, -12),
         textcoords="offset points",
-        ha="right",
+        ha="right" if above else "left",
         fontsize=9,
         bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
     )
@@ -106,11 +110,17 @@ def _throughput(axes: Axes, result: Mapping[str, Any]) -> None:
     if any(errors):
         axes.stairs(errors, edges, color=_ERRORS, linewidth=2, label="errors")
     axes.set_xlim(0, edges[-1])
-    axes.set_ylim(0, 1.2 * max([*replies, *errors, rate or 0.0, 1.0]))
-    axes.legend(loc="lower right", framealpha=0.9)
+    axes.set_ylim(0, 1.3 * max([*replies, *errors, rate or 0.0, 1.0]))
+    axes.legend(loc="upper center", ncols=4, fontsize=9, frameon=False, columnspacing=1.2)
 
 
 def _no_ticks() -> Any:
     from matplotlib.ticker import NullLocator
 
     return NullLocator()
+
+
+def _plain_numbers() -> Any:
+    from matplotlib.ticker import FuncFormatter
+
+    return FuncFormatter(lambda value, _: f"{value:,g}")

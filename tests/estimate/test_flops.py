@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from torch.utils.flop_counter import FlopCounterMode
+
 from ridgeline_estimate import (
     EstimateError,
     ModelShape,
@@ -16,7 +18,6 @@ from ridgeline_estimate import (
     forward_flops_by_length,
     ragged_forward_flops,
 )
-from torch.utils.flop_counter import FlopCounterMode
 
 TOLERANCE = 1e-9
 SHAPES = [(1, 16), (4, 77), (2, 512)]

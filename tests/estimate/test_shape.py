@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+
 from ridgeline_estimate import ModelShape, ShapeError
 
 BERT: dict[str, Any] = {
