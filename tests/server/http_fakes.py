@@ -166,13 +166,16 @@ async def drive(
 ) -> Answer:
     """One request through ASGI; with `leave_after_s` the client leaves that long after its last chunk."""
     waiting = list(chunks)
+    has_left = asyncio.Event()
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
         if waiting:
             body = waiting.pop(0)
+            if not waiting and leave_after_s is not None:
+                asyncio.get_running_loop().call_later(leave_after_s, has_left.set)
             return {"type": "http.request", "body": body, "more_body": bool(waiting)}
-        await asyncio.sleep(3600 if leave_after_s is None else leave_after_s)
+        await has_left.wait()
         return {"type": "http.disconnect"}
 
     async def send(message: Any) -> None:

@@ -11,7 +11,7 @@ from ridgeline_server.errors import (
     UnavailableError,
     UnknownModelError,
 )
-from ridgeline_server.http import exchange
+from ridgeline_server.http import waiting
 from ridgeline_server.request import Instants, Request
 from tests.server.http_fakes import FakeEngine, Server, drive
 
@@ -140,7 +140,7 @@ async def test_a_client_that_leaves_while_it_sends_is_forgotten() -> None:
 
 
 async def test_an_engine_that_forgets_a_request_is_answered_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "DEADLINE_GRACE_S", 0.01)
+    monkeypatch.setattr(waiting, "DEADLINE_GRACE_S", 0.01)
     server = Server(FakeEngine(behave=never), request_timeout_s=0.05)
     answer = await asyncio.wait_for(server.ask_async("POST", OPENAI, BODIES[OPENAI]), 5)
     assert (answer.status, answer.json["error"]["code"]) == (504, "deadline_exceeded")
@@ -159,9 +159,28 @@ async def test_a_cancelled_server_task_stays_cancelled() -> None:
 
 async def test_slow_answers_arrive() -> None:
     async def slow(_: Request) -> None:
-        await asyncio.sleep(3 * exchange.WATCH_AFTER_S)
+        await asyncio.sleep(4 * waiting.SWEEP_EVERY_S)
 
     server = Server(FakeEngine(behave=slow))
     assert (await server.ask_async("POST", OPENAI, BODIES[OPENAI])).status == 200
-    await asyncio.sleep(0)
-    assert len(asyncio.all_tasks()) == 1
+    assert server.engine.cancelled == 0
+
+
+async def test_only_those_who_left_are_cancelled() -> None:
+    server = Server(FakeEngine(behave=never))
+    body = b'{"inputs": "a"}'
+    stays = [asyncio.create_task(drive(server.app, "POST", "/embed", [body], JSON)) for _ in range(5)]
+    leaves = [drive(server.app, "POST", "/embed", [body], JSON, leave_after_s=0.01 * i) for i in range(20)]
+    await asyncio.wait_for(asyncio.gather(*leaves), 5)
+    assert server.engine.cancelled == 20 and not any(task.done() for task in stays)
+    for task in stays:
+        task.cancel()
+    await asyncio.gather(*stays, return_exceptions=True)
+    assert server.engine.cancelled == 25
+
+
+def test_a_request_that_the_engine_dropped_is_answered() -> None:
+    server = Server()
+    server.engine.fail_with(asyncio.CancelledError())  # type: ignore[arg-type]
+    answer = server.post(OPENAI, BODIES[OPENAI])
+    assert (answer.status, answer.json["error"]["code"]) == (500, "internal_error")

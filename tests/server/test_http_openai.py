@@ -106,3 +106,9 @@ def test_answers_that_are_not_finite_are_not_sent() -> None:
     server.engine.submit = poisoned  # type: ignore[method-assign]
     answer = server.post(URL, {"model": "tiny", "input": "a", "encoding_format": "base64"})
     assert (answer.status, answer.json["error"]["code"]) == (500, "execution_failed")
+
+
+def test_a_model_answers_to_its_id_too(server: Server) -> None:
+    answer = server.post(URL, {"model": "example/other", "input": "a"})
+    assert (answer.status, server.engine.seen[-1].model) == (200, "other")
+    assert server.get("/v1/models/example/other").json["id"] == "other"

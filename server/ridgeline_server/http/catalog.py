@@ -1,4 +1,4 @@
-"""The served models by name, without asking the engine for each request."""
+"""The served models by name and model id, without asking the engine for each request."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ class Catalog:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._models: list[ModelInfo] = []
+        self._names: list[str] = []
         self._by_name: dict[str, ModelInfo] = {}
         self._read = float("-inf")
 
     def find(self, name: str | None) -> ModelInfo:
-        """The model of that name, None = the first.
+        """The model of that name or model id, None = the first.
 
         Raises: UnknownModelError, UnavailableError when nothing is served
         """
-        if time.monotonic() - self._read > _MAX_AGE_S or (name is not None and name not in self._by_name):
+        is_missing = name not in self._by_name if name is not None else not self._models
+        if is_missing or time.monotonic() - self._read > _MAX_AGE_S:
             self._refresh()
         if name is None:
             if not self._models:
@@ -34,11 +36,14 @@ class Catalog:
             return self._models[0]
         info = self._by_name.get(name)
         if info is None:
-            served = ", ".join(quote(model) for model in list(self._by_name)[:8])
+            served = ", ".join(quote(model) for model in self._names[:8])
             raise UnknownModelError(f"the model {quote(name)} is not served; served are: {served}")
         return info
 
     def _refresh(self) -> None:
         self._models = self._engine.models()
-        self._by_name = {info.name: info for info in self._models}
+        self._names = [info.name for info in self._models]
+        # A name goes before another model's id, and of models with one id the first goes first.
+        by_id = {info.model_id: info for info in reversed(self._models)}
+        self._by_name = by_id | {info.name: info for info in self._models}
         self._read = time.monotonic()

@@ -19,12 +19,12 @@ from ridgeline_server.http.exchange import (
     Exchange,
     Headers,
     Message,
-    Receive,
     Scope,
     Send,
     too_large,
 )
 from ridgeline_server.http.parsing import require_json
+from ridgeline_server.http.waiting import Receive, WaitingRoom
 from ridgeline_server.report import Metrics
 
 logger = logging.getLogger(__name__)
@@ -70,13 +70,14 @@ class Door:
         self._engine = engine
         self._max_body_bytes = config.max_body_bytes
         self._metrics = metrics
+        self._room = WaitingRoom()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection scope."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = Exchange(scope, receive)
+        exchange = Exchange(scope, receive, self._room)
         if scope["method"] == "POST":
             route = self._route(scope["path"], exchange)
             if route is not None:

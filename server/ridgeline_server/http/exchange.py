@@ -11,24 +11,20 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from ridgeline_server.errors import DeadlineError, InvalidInputError, RequestError
+from ridgeline_server.errors import InvalidInputError, RequestError
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import ClientGoneError, RefusedError, quote
+from ridgeline_server.http.waiting import Receive, WaitingRoom
 from ridgeline_server.report.timings import server_timing
 from ridgeline_server.request import Instants, Request, Result
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 JSON = (b"content-type", b"application/json")
-# A client that leaves earlier costs less to answer than to watch for.
-WATCH_AFTER_S = 0.02
-# The engine answers deadlines itself; past this it is presumed unable to.
-DEADLINE_GRACE_S = 1.0
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/@+=-]{1,128}").fullmatch
 _ID_PREFIX = secrets.token_hex(6)
 _ids = itertools.count(1)
@@ -45,6 +41,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_room",
         "content_length",
         "content_type",
         "instants",
@@ -56,8 +53,9 @@ class Exchange:
         "timeout",
     )
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive, room: WaitingRoom) -> None:
         self.received = time.monotonic()
+        self._room = room
         self.receive = receive
         self.params: dict[str, str] = {}
         self.result: Result | None = None
@@ -136,19 +134,22 @@ class Exchange:
 
         Raises: a RequestError, ClientGoneError
         """
-        watch = _Watch(self.receive, request.deadline)
+        waiter = self._room.enter(self.receive, request.deadline)
         try:
             result = await engine.submit(request)
         except RequestError as error:
             self.instants = error.instants
             raise
         except asyncio.CancelledError:
-            if watch.reason is None:
+            task = asyncio.current_task()
+            if task is None or not task.cancelling():
+                raise RuntimeError("the engine dropped a request that nobody cancelled. This is a bug.") from None
+            if waiter.reason is None:
                 raise
-            _uncancel()
-            raise watch.reason from None
+            task.uncancel()
+            raise waiter.reason from None
         finally:
-            watch.stop()
+            self._room.leave(waiter)
         self.result = result
         self.instants = result.instants
         return result
@@ -159,46 +160,3 @@ def too_large(max_bytes: int) -> RefusedError:
     return RefusedError(
         413, f"the body is larger than the allowed {max_bytes} bytes; send fewer or shorter inputs per request"
     )
-
-
-def _uncancel() -> None:
-    task = asyncio.current_task()
-    if task is not None:
-        task.uncancel()
-
-
-class _Watch:
-    """Cancels the task that made it when the client leaves, or when the deadline is well past.
-
-    It starts with a timer alone, so that a fast answer costs no second task.
-    """
-
-    __slots__ = ("_deadline", "_receive", "_timer", "_waiting", "_watcher", "reason")
-
-    def __init__(self, receive: Receive, deadline: float | None) -> None:
-        self._receive = receive
-        self._deadline = deadline
-        self._waiting = asyncio.current_task()
-        self._watcher: asyncio.Task[None] | None = None
-        self.reason: Exception | None = None
-        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._start)
-
-    def stop(self) -> None:
-        self._timer.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
-
-    def _start(self) -> None:
-        self._watcher = asyncio.get_running_loop().create_task(self._watch())
-
-    async def _watch(self) -> None:
-        left = None if self._deadline is None else self._deadline + DEADLINE_GRACE_S - time.monotonic()
-        try:
-            async with asyncio.timeout(left):
-                while (await self._receive())["type"] != "http.disconnect":
-                    pass
-            self.reason = ClientGoneError()
-        except TimeoutError:
-            self.reason = DeadlineError("no answer before the deadline; ask for less or allow more time")
-        if self._waiting is not None:
-            self._waiting.cancel()
