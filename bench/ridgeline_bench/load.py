@@ -42,7 +42,9 @@ class Load(ABC):
         self.outcome.measured_from = begin + self.plan.warmup_s
         self.outcome.ended = self.outcome.measured_from + self.plan.duration_s
         self._loop.add_reader(self._pipe.fileno(), self._cut_short)
-        await asyncio.sleep(begin - time.monotonic())
+        # Timers may fire up to a millisecond early; a request sent before the window would not be measured.
+        while (left := begin - time.monotonic()) > 0:
+            await asyncio.sleep(left)
         self.call_at(self.outcome.measured_from, self._open_window)
         self.call_at(self.outcome.ended, self._close_window)
         self.sweep()
