@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ridgeline_export.bundle import Bundle, read_bundle
+from ridgeline_export.corpus import Corpus, load_corpus
 
 WORDS = ("server", "batch", "token", "queue", "cold", "rain", "music", "train", "paper", "light", "seven", "green")
 
@@ -32,6 +33,12 @@ def texts_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("texts") / "texts.txt"
     path.write_text("\n".join(f"{line} {index}." for index, line in enumerate(lines)), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def docstrings() -> Corpus:
+    """The standard library's docstrings."""
+    return load_corpus(None)
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ def find_model(model: str, revision: str | None = None) -> Source:
 
     Raises ModelError when there is no such model.
     """
-    if Path(model).is_dir():
+    if model and Path(model).is_dir():
         return Source(Path(model), Path(model).resolve().name)
     if model == DEFAULT_MODEL:
         return _embedded()

@@ -4,23 +4,21 @@ from pathlib import Path
 
 import pytest
 
-from ridgeline_export.corpus import MIN_TEXTS, Split, load_corpus, split_of
+from ridgeline_export.corpus import MIN_TEXTS, Corpus, Split, load_corpus, split_of
 from ridgeline_export.errors import UsageError
 
 
-def test_docstrings_are_many_distinct_and_the_same_each_time() -> None:
-    corpus = load_corpus(None)
-    assert len(corpus.texts) > 2000
-    assert len(set(corpus.texts)) == len(corpus.texts)
-    assert load_corpus(None) == corpus
+def test_docstrings_are_many_distinct_and_the_same_each_time(docstrings: Corpus) -> None:
+    assert len(docstrings.texts) > 2000
+    assert len(set(docstrings.texts)) == len(docstrings.texts)
+    assert load_corpus(None) == docstrings
 
 
-def test_no_text_is_in_two_splits_and_none_is_lost() -> None:
-    corpus = load_corpus(None)
-    parts = {split: set(corpus.take(split, 10**9)) for split in Split}
-    assert sum(map(len, parts.values())) == len(corpus.texts)
-    assert set().union(*parts.values()) == set(corpus.texts)
-    assert all(len(part) > len(corpus.texts) / 10 for part in parts.values())
+def test_no_text_is_in_two_splits_and_none_is_lost(docstrings: Corpus) -> None:
+    parts = {split: set(docstrings.take(split, 10**9)) for split in Split}
+    assert sum(map(len, parts.values())) == len(docstrings.texts)
+    assert set().union(*parts.values()) == set(docstrings.texts)
+    assert all(len(part) > len(docstrings.texts) / 10 for part in parts.values())
 
 
 def test_a_text_stays_in_its_split_whatever_surrounds_it(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from ridgeline_export.corpus import Split, load_corpus
+from ridgeline_export.corpus import Corpus, Split
 from ridgeline_export.errors import ModelError
 from ridgeline_export.source import find_model
 from ridgeline_export.tokenizer import load_pretrained_tokenizer, make_encoder
@@ -31,8 +31,9 @@ ODD_TEXTS = (
 )
 
 
-def _texts() -> list[str]:
-    return [*load_corpus(None).take(Split.BENCHMARK, 150), *ODD_TEXTS]
+@pytest.fixture(scope="module")
+def texts(docstrings: Corpus) -> list[str]:
+    return [*docstrings.take(Split.BENCHMARK, 150), *ODD_TEXTS]
 
 
 def _compare(ours: Tokenizer, theirs: Any, max_tokens: int, texts: list[str], pairs: list[str] | None) -> None:
@@ -47,7 +48,7 @@ def _compare(ours: Tokenizer, theirs: Any, max_tokens: int, texts: list[str], pa
 
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_saved_file_tokenizes_as_transformers_does(kind: str, side: str, tmp_path: Path) -> None:
+def test_the_saved_file_tokenizes_as_transformers_does(kind: str, side: str, tmp_path: Path, texts: list[str]) -> None:
     (tmp_path / "model").mkdir()
     original = make_tokenizer(kind)
     original.save_pretrained(tmp_path / "model")
@@ -56,7 +57,6 @@ def test_the_saved_file_tokenizes_as_transformers_does(kind: str, side: str, tmp
     make_encoder(pretrained, ("input_ids", "attention_mask"), 48).save(tmp_path)
     theirs = AutoTokenizer.from_pretrained(tmp_path / "model", truncation_side=side)
     ours = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
-    texts = _texts()
     _compare(ours, theirs, 48, texts, None)
     _compare(ours, theirs, 48, texts, texts[::-1])
     # The directory also opens as a transformers tokenizer, with the same answers.
@@ -64,14 +64,14 @@ def test_the_saved_file_tokenizes_as_transformers_does(kind: str, side: str, tmp
     assert again(texts, truncation=True)["input_ids"] == [encoding.ids for encoding in ours.encode_batch(texts)]
 
 
-def test_the_embedded_model_tokenizes_as_transformers_does(tmp_path: Path) -> None:
+def test_the_embedded_model_tokenizes_as_transformers_does(tmp_path: Path, texts: list[str]) -> None:
     directory = find_model("default").directory
     make_encoder(load_pretrained_tokenizer(directory), ("input_ids",), 256).save(tmp_path)
     ours = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     # Its original file pads every text to 128 tokens and cuts it there.
     assert ours.padding is None
     assert ours.truncation is not None and ours.truncation["max_length"] == 256
-    _compare(ours, AutoTokenizer.from_pretrained(directory), 256, _texts(), None)
+    _compare(ours, AutoTokenizer.from_pretrained(directory), 256, texts, None)
 
 
 def test_lowercasing_of_sentence_transformers_moves_into_the_file(tmp_path: Path) -> None:
