@@ -13,7 +13,7 @@ from ridgeline_server.engine.job import Item, Job
 from ridgeline_server.engine.loading import LoadedModel
 from ridgeline_server.engine.model import ServedModel
 from ridgeline_server.engine.tokenization import Tokens
-from ridgeline_server.errors import DeadlineError, OverloadedError, StartupError, UnknownModelError
+from ridgeline_server.errors import DeadlineError, OverloadedError, RequestError, StartupError, UnknownModelError
 from ridgeline_server.request import Instants, ModelInfo, Request, Result
 from ridgeline_server.tasks.feature_extraction import normalize
 
@@ -27,8 +27,7 @@ class Engine:
 
     def __init__(self, models: Sequence[LoadedModel], config: ServerConfig) -> None:
         self._models = list(models)
-        self._by_name = {name: model for model in reversed(models) for name in model.names}
-        self._by_name |= {model.served.name: model for model in models}
+        self._by_name = {model.served.name: model for model in models}
         self._config = config
         self._watch: asyncio.Task[None] | None = None
 
@@ -58,17 +57,23 @@ class Engine:
         Raises a RequestError: UnknownModelError, InvalidInputError, OverloadedError, UnavailableError, DeadlineError
         or ExecutionError.
         """
-        model = self._find(request.model)
-        model.served.check_available()
-        self._check_backlog(model)
+        instants = Instants(received=request.received)
         try:
+            model = self._find(request.model)
+            model.served.check_available()
+            self._check_backlog(model)
             async with asyncio.timeout_at(request.deadline):
-                return await self._answer(model, request)
+                return await self._answer(model, request, instants)
         except TimeoutError:
             waited_s = time.monotonic() - request.received
-            raise DeadlineError(
+            late = DeadlineError(
                 f"no answer within {waited_s:.3g} s; allow more time with X-Request-Timeout, or send less at once"
-            ) from None
+            )
+            late.instants = instants
+            raise late from None
+        except RequestError as error:
+            error.instants = instants
+            raise
 
     def models(self) -> list[ModelInfo]:
         """The served models, the default one first."""
@@ -84,8 +89,7 @@ class Engine:
         full = [wait for wait in waits if wait is not None]
         return min(full) if len(full) == len(waits) else None
 
-    async def _answer(self, model: LoadedModel, request: Request) -> Result:
-        instants = Instants(received=request.received)
+    async def _answer(self, model: LoadedModel, request: Request, instants: Instants) -> Result:
         truncate = self._config.overlong is Overlong.TRUNCATE if request.truncate is None else request.truncate
         tokens = await model.tokenizer.encode(request.inputs, truncate)
         instants.tokenized = time.monotonic()

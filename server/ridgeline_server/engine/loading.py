@@ -22,15 +22,11 @@ from ridgeline_server.runtimes.selection import choose_plan, replica_threads
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A served model, its tokenizer and its names: the bundle directory's, and the model id of the manifest."""
+    """A served model and its tokenizer."""
 
     served: ServedModel
     tokenizer: TokenizerThreads
     shape: ModelShape
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.served.name, self.served.bundle.manifest.model_id)
 
     def info(self) -> ModelInfo:
         """What protocols tell of the model."""
@@ -52,6 +48,8 @@ class LoadedModel:
             ready_replicas=served.ready_replicas,
             queued_sequences=served.queued_sequences,
             queued_tokens=served.queued_tokens,
+            reasons=served.reasons,
+            max_batch_tokens=max(rows * length for rows, length in served.plan.grid.shapes),
         )
 
 

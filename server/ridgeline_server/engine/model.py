@@ -75,6 +75,14 @@ class ServedModel:
     def ready_replicas(self) -> int:
         return sum(replica.state is ReplicaState.READY for replica in self.replicas)
 
+    @property
+    def reasons(self) -> list[str]:
+        """Why no replica can serve, a sentence each; empty when one can."""
+        if self.ready_replicas:
+            return []
+        states = [f"replica {replica.index} is {replica.state.value}" for replica in self.replicas]
+        return [*states, *([self.load_error] if self.load_error else [])]
+
     def check_available(self) -> None:
         """Raise UnavailableError when waiting for a replica would be in vain."""
         if self.ready_replicas:

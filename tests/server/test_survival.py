@@ -1,0 +1,169 @@
+"""What people do to a server: kill its worker, stop it, start it wrongly."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.server.running_server import COMMAND, running_server
+
+
+def start_and_fail(*arguments: str) -> str:
+    """The error of a server that cannot start."""
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return " ".join(done.stderr.split())
+
+
+def test_a_killed_worker_costs_no_request_its_answer(tiny_bundle: Path) -> None:
+    with running_server(str(tiny_bundle)) as server:
+        [expected] = server.embed(["a text that is asked for again and again"])
+        statuses: list[int] = []
+        stop = threading.Event()
+
+        def ask() -> None:
+            with httpx.Client(timeout=60) as client:
+                while not stop.is_set():
+                    body = {"inputs": ["a text that is asked for again and again"]}
+                    response = client.post(f"{server.url}/embed", json=body)
+                    statuses.append(response.status_code)
+                    if response.status_code == 200:
+                        assert response.json()[0] == pytest.approx(expected, abs=1e-5)
+                    else:
+                        assert response.status_code == 503
+                        assert int(response.headers["Retry-After"]) >= 1
+
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            clients = [pool.submit(ask) for _ in range(8)]
+            for _ in range(3):
+                time.sleep(0.7)
+                [worker] = server.workers()
+                worker.kill()
+                while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:
+                    time.sleep(0.01)
+                time.sleep(0.2)
+                server.wait_ready()
+            time.sleep(0.5)
+            stop.set()
+            for client in clients:
+                client.result()
+        assert statuses.count(200) > 20
+        assert len(server.workers()) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_server_drains_and_leaves_nothing(tiny_bundle: Path, number: signal.Signals) -> None:
+    with running_server(str(tiny_bundle)) as server:
+        workers = server.workers()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            pending = pool.submit(server.embed, [f"text {n}" for n in range(500)])
+            time.sleep(0.05)
+            server.process.send_signal(number)
+            assert len(pending.result()) == 500
+        assert server.process.wait(20) == 0
+        assert not any(worker.is_running() for worker in workers)
+
+
+def test_workers_end_when_the_server_is_killed(tiny_bundle: Path) -> None:
+    with running_server(str(tiny_bundle)) as server:
+        workers = server.workers()
+        server.process.kill()
+        _, alive = psutil.wait_procs(workers, timeout=10)
+        assert not alive
+
+
+def test_two_replicas_share_the_work(tiny_bundle: Path) -> None:
+    with running_server(str(tiny_bundle), "--devices", "cpu:0,cpu:1") as server:
+        deadline = time.monotonic() + 20
+        while httpx.get(f"{server.url}/ready").json()["models"][0]["ready_replicas"] < 2:
+            assert time.monotonic() < deadline
+        assert len(server.workers()) == 2
+        server.embed([f"text {n}" for n in range(200)])
+        replicas = {batch["replica"] for batch in httpx.get(f"{server.url}/report").json()["batches"]}
+        assert replicas == {0, 1}
+
+
+def test_malformed_requests_leave_the_server_answering(tiny_bundle: Path) -> None:
+    bodies: list[bytes] = [
+        b"",
+        b"{",
+        b"\x00\xff",
+        b'{"inputs": "a\\u0000b"}',
+        b'{"inputs": "\\ud800"}',
+        b'{"inputs": []}',
+        b'{"inputs": ""}',
+        b'{"inputs": 7}',
+        b'{"inputs": {"deep": ' + b"[" * 5000 + b"]" * 5000 + b"}}",
+        json.dumps({"inputs": ["tiny"] * 100_000}).encode(),
+        json.dumps({"inputs": "x" * 10_000_000}).encode(),
+        b"[" * 100_000,
+    ]
+    with running_server(str(tiny_bundle)) as server:
+        for path in ("/embed", "/v1/embeddings"):
+            for body in bodies:
+                content = body.replace(b'"inputs"', b'"model": "m", "input"') if path != "/embed" else body
+                started = time.monotonic()
+                headers = {"Content-Type": "application/json"}
+                response = httpx.post(f"{server.url}{path}", content=content, headers=headers)
+                assert 400 <= response.status_code < 500, body[:80]
+                assert "error" in response.json()
+                assert len(response.content) < 2000
+                assert time.monotonic() - started < 1
+        assert len(server.embed(["still here"])) == 1
+
+
+def test_a_missing_bundle_is_named(tmp_path: Path) -> None:
+    assert "is not a bundle" in start_and_fail(str(tmp_path / "nothing"))
+
+
+def test_a_damaged_bundle_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_bundle, copy)
+    graph = copy / "fp32" / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-1] + b"\x00")
+    assert "is damaged: fp32/model.onnx" in start_and_fail(str(copy))
+
+
+def test_a_newer_bundle_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_bundle, copy)
+    manifest = json.loads((copy / "ridgeline.json").read_text())
+    (copy / "ridgeline.json").write_text(json.dumps({**manifest, "format": 99}))
+    assert "has format 99; this version of Ridgeline reads formats up to 1" in start_and_fail(str(copy))
+
+
+def test_a_taken_port_is_an_error_that_says_what_to_do(tiny_bundle: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert "choose another with --host or --port" in start_and_fail(str(tiny_bundle), "--port", str(port))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--variant", "int3"), "has no variant 'int3'; it has: fp32"),
+        (("--runtime", "tensorflow"), "runtime 'tensorflow' is unknown; allowed: auto, onnxruntime, openvino"),
+        (("--devices", "tpu:0"), "device 'tpu:0' is not available"),
+        (("--devices", "cpu:0,cpu:0"), "name a device twice"),
+    ],
+)
+def test_wrong_flags_are_explained(tiny_bundle: Path, arguments: tuple[str, ...], message: str) -> None:
+    assert message in start_and_fail(str(tiny_bundle), *arguments)
+
+
+def test_two_bundles_of_one_name_are_refused(tiny_bundle: Path, tmp_path: Path) -> None:
+    other = tmp_path / tiny_bundle.name
+    shutil.copytree(tiny_bundle, other)
+    assert f"two bundles share the name '{tiny_bundle.name}'" in start_and_fail(str(tiny_bundle), str(other))
