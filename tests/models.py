@@ -135,9 +135,7 @@ def make_tokenizer(kind: str) -> Any:
     if kind == "albert":
         return transformers.AlbertTokenizer(vocab=_unigrams(["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"], "<unk>"))
     if kind == "deberta-v2":
-        return transformers.DebertaV2Tokenizer(
-            vocab=_unigrams(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], "[UNK]")
-        )
+        return transformers.DebertaV2Tokenizer(vocab=_unigrams(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], "[UNK]"))
     return _modernbert_tokenizer()
 
 

@@ -20,9 +20,14 @@ from ridgeline_export.config import DEFAULT_VARIANTS, ExportOptions, parse_varia
 from ridgeline_export.errors import ExportError, summary
 
 if TYPE_CHECKING:
+    from ridgeline_export.bundle import Quality
     from ridgeline_export.export import Outcome, Report
 
-_SHORT_NAMES = {"mean_cosine": "cosine", "label_agreement": "agreement", "order_agreement": "order"}
+_QUALITY = {
+    "mean_cosine": "mean cosine of embeddings to PyTorch's",
+    "label_agreement": "share of answers equal to PyTorch's",
+    "order_agreement": "share of pairs of texts ranked as PyTorch ranks them",
+}
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -90,6 +95,7 @@ def export(
 
 
 def _run(options: ExportOptions, console: Console) -> Report:
+    from ridgeline_export.export import export as run
     from ridgeline_export.quiet import quiet
 
     # The progress keeps the real stderr; what libraries write meanwhile goes nowhere.
@@ -102,11 +108,8 @@ def _run(options: ExportOptions, console: Console) -> Report:
         yield
         progress.update(task, completed=1)
 
-    with progress:
-        with quiet(), step("Importing PyTorch"):
-            from ridgeline_export.export import export as run
-        with quiet():
-            return run(options, step)
+    with progress, quiet():
+        return run(options, step)
 
 
 @contextlib.contextmanager
@@ -152,15 +155,24 @@ def _pooling(report: Report) -> str:
 
 def _table(report: Report) -> Table:
     quality = next((outcome.quality for outcome in report.outcomes if outcome.quality), None)
-    caption = f"measured on {quality.texts} texts: {quality.corpus}" if quality else None
-    table = Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left")
+    caption = (
+        f"quality: {_QUALITY[_quality_name(quality)]}; max error: of any output to PyTorch's; "
+        f"measured on {quality.texts} held-out texts ({quality.corpus})"
+        if quality
+        else None
+    )
+    table = Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left", pad_edge=False)
     table.add_column("variant", no_wrap=True)
     for name in ("size", "nodes", "max error", "quality", "gate"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for outcome in report.outcomes:
         table.add_row(*_row(outcome))
     return table
+
+
+def _quality_name(quality: Quality) -> str:
+    return next(name for name in _QUALITY if name in quality.details)
 
 
 def _row(outcome: Outcome) -> tuple[str, ...]:
@@ -168,15 +180,13 @@ def _row(outcome: Outcome) -> tuple[str, ...]:
     quality = outcome.quality
     if quality is None:
         return outcome.name, "", "", "", "", "", verdict
-    name = next(key for key in _SHORT_NAMES if key in quality.details)
-    sign = "≤" if quality.metric == "max_abs_error" else "≥"
     return (
         outcome.name,
         f"{outcome.size_bytes / 1e6:.1f} MB",
         str(outcome.nodes),
         f"{quality.details['max_abs_error']:.1e}",
-        f"{_SHORT_NAMES[name]} {quality.details[name]:.4f}",
-        f"{_SHORT_NAMES.get(quality.metric, 'error')} {sign} {quality.gate:g}",
+        f"{quality.details[_quality_name(quality)]:.4f}",
+        f"error ≤ {quality.gate:.0e}" if quality.metric == "max_abs_error" else f"≥ {quality.gate:g}",
         verdict,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import shutil
@@ -10,9 +11,17 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from ridgeline_export.answers import graph_model
 from ridgeline_export.bundle import FileEntry, Manifest, Quality, Variant, file_entry, write_manifest
 from ridgeline_export.config import ExportOptions, Fp32, Int8Static, VariantConfig
-from ridgeline_export.errors import ExportError, OutputError, UsageError, disk_full
+from ridgeline_export.convert import GRAPH_NAME, convert
+from ridgeline_export.corpus import load_corpus
+from ridgeline_export.errors import ConversionError, ExportError, OutputError, disk_full
+from ridgeline_export.load import load_model
+from ridgeline_export.quantize import quantize
+from ridgeline_export.source import find_model
+from ridgeline_export.verify import calibration_batches, prepare_exam
+from ridgeline_export.write import check_free_space, publish, workspace
 
 _PACKAGES = ("ridgeline", "torch", "transformers", "optimum", "onnx", "onnxscript", "onnxruntime", "nncf", "tokenizers")
 _REQUIRED_MODULES = {
@@ -66,8 +75,6 @@ def export(options: ExportOptions, step: Step = _silent) -> Report:
     Raises ExportError, after which nothing is left on disk; a variant below its gate is no error but an Outcome.
     """
     _require_packages(options)
-    from ridgeline_export.write import workspace
-
     with _disk_errors(options.out), workspace(options.out) as directory:
         return _Export(options, directory, step).run()
 
@@ -102,15 +109,11 @@ class _Export:
         self.step = step
 
     def run(self) -> Report:
-        from ridgeline_export.convert import convert
-        from ridgeline_export.corpus import load_corpus
-        from ridgeline_export.load import load_model
-        from ridgeline_export.source import find_model
-        from ridgeline_export.verify import prepare_exam
-        from ridgeline_export.write import publish
-
         with self.step("Reading the texts"):
             self.corpus = load_corpus(self.options.texts)
+        with self.step("Starting PyTorch"):
+            importlib.import_module("transformers.exporters.exporter_onnx")
+            importlib.import_module("optimum.exporters.tasks")
         with self.step("Loading the model"):
             source = find_model(self.options.model, self.options.revision)
             self.loaded = load_model(source, self.options.task)
@@ -137,29 +140,26 @@ class _Export:
         return Report(manifest, tuple(outcomes), declared)
 
     def _variant(self, config: VariantConfig) -> tuple[Outcome, Variant | None]:
-        from ridgeline_export.answers import graph_model
-        from ridgeline_export.errors import ConversionError
-
-        directory = self.directory / config.name
         try:
             path = self._graph(config)
             with self.step(f"Measuring {config.name}"):
                 quality = self.exam.grade(config, graph_model(path))
         except ConversionError as error:
-            shutil.rmtree(directory if not isinstance(config, Fp32) else self.directory / "none", ignore_errors=True)
+            self._discard(config)
             return Outcome(config.name, 0, 0, None, str(error)), None
-        variant = _describe(config, directory, quality)
+        variant = _describe(config, path.parent, quality)
         size_bytes = sum(entry.size_bytes for entry in variant.files.values())
         if quality.passed:
             return Outcome(config.name, size_bytes, variant.nodes, quality), variant
-        if not isinstance(config, Fp32):
-            shutil.rmtree(directory)
+        self._discard(config)
         return Outcome(config.name, size_bytes, variant.nodes, quality, _gate_failure(config, quality)), None
 
-    def _graph(self, config: VariantConfig) -> Path:
-        from ridgeline_export.quantize import quantize
-        from ridgeline_export.verify import calibration_batches
+    def _discard(self, config: VariantConfig) -> None:
+        # The other variants are made from the fp32 graph, so that one stays until the end.
+        if not isinstance(config, Fp32):
+            shutil.rmtree(self.directory / config.name, ignore_errors=True)
 
+    def _graph(self, config: VariantConfig) -> Path:
         if isinstance(config, Fp32):
             return self.fp32_path
         directory = self.directory / config.name
@@ -173,8 +173,6 @@ class _Export:
             return quantize(config, self.fp32_path, directory, calibration)
 
     def _check_space(self) -> None:
-        from ridgeline_export.write import check_free_space
-
         weights_bytes = 4 * int(self.loaded.model.num_parameters())
         # An int8 file holds a quarter of fp32's bytes; while it is made, a full copy lies beside it.
         quantized = [config for config in self.options.variants if not isinstance(config, Fp32)]
@@ -212,8 +210,6 @@ class _Export:
 def _describe(config: VariantConfig, directory: Path, quality: Quality) -> Variant:
     import onnx_ir
 
-    from ridgeline_export.convert import GRAPH_NAME
-
     program = onnx_ir.load(directory / GRAPH_NAME)
     files = {f"{config.name}/{path.name}": file_entry(path) for path in sorted(directory.iterdir())}
     return Variant(
@@ -240,7 +236,7 @@ def _gate_failure(config: VariantConfig, quality: Quality) -> str:
             "what PyTorch computes; please report the model"
         )
     return (
-        f"its {figure} is {quality.value:.4f}, under the gate of {quality.gate:g}; try the other int8 variant, "
+        f"its {figure} is {quality.value:.6g}, under the gate of {quality.gate:g}; try the other int8 variant, "
         "--texts with text like your own, or a lower --min-quality if that is good enough for you"
     )
 
@@ -250,6 +246,3 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
-
-
-__all__ = ["Outcome", "Report", "UsageError", "export"]

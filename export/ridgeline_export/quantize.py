@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ridgeline_export.config import IR_VERSION, Int8Dynamic, Int8Static, VariantConfig
 from ridgeline_export.convert import GRAPH_NAME, save_graph
 from ridgeline_export.errors import ConversionError, disk_full, summary
 from ridgeline_export.tokenizer import Feed
+
+if TYPE_CHECKING:
+    import onnx_ir
 
 C = TypeVar("C", bound=VariantConfig)
 Handler = Callable[[Any, Path, Path, Sequence[Feed]], None]
@@ -34,12 +38,52 @@ def quantize(config: VariantConfig, source: Path, directory: Path, calibration: 
     Raises ConversionError when the method fails on this graph.
     """
     try:
-        _HANDLERS[type(config)](config, source, directory, calibration)
+        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".prepared-") as scratch:
+            prepared = _prepare(source, Path(scratch))
+            _HANDLERS[type(config)](config, prepared, directory, calibration)
     except Exception as error:  # onnxruntime, onnx and NNCF each have errors of their own
         if disk_full(error):
             raise
         raise ConversionError(f"quantizing to {config.name} failed: {summary(error)}") from error
     return directory / GRAPH_NAME
+
+
+def _prepare(source: Path, directory: Path) -> Path:
+    """A copy of the graph that quantizers read rightly.
+
+    A tied output layer multiplies by a transposed embedding table: folded, it is a weight like any other. Stored shapes
+    of weights go, because ONNX Runtime's quantizer transposes weights under their old names.
+    """
+    import onnx
+    import onnx_ir
+
+    program = onnx_ir.load(source)
+    for node in list(program.graph):
+        if node.op_type == "Transpose" and node.inputs[0] is not None and node.inputs[0].is_initializer():
+            _fold_transpose(program.graph, node)
+    path = save_graph(program, directory)
+    proto = onnx.load(path, load_external_data=False)
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    kept = [info for info in proto.graph.value_info if info.name not in weights]
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(kept)
+    onnx.save(proto, path)
+    return path
+
+
+def _fold_transpose(graph: onnx_ir.Graph, node: onnx_ir.Node) -> None:
+    import numpy as np
+    import onnx_ir
+
+    weight, output = node.inputs[0], node.outputs[0]
+    if weight is None or weight.const_value is None:
+        return
+    perm = node.attributes["perm"].as_ints() if "perm" in node.attributes else None
+    tensor = onnx_ir.tensor(np.ascontiguousarray(weight.const_value.numpy().transpose(perm)), name=output.name)
+    folded = onnx_ir.Value(name=output.name, shape=output.shape, type=output.type, const_value=tensor)
+    output.replace_all_uses_with(folded)
+    graph.remove(node, safe=True)
+    graph.register_initializer(folded)
 
 
 @handles(Int8Dynamic)

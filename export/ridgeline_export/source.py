@@ -39,7 +39,7 @@ def find_model(model: str, revision: str | None = None) -> Source:
         return Source(Path(model), Path(model).resolve().name)
     if model == DEFAULT_MODEL:
         return _embedded()
-    if Path(model).exists():
+    if model and Path(model).exists():
         raise ModelError(f"{model} is a file; give the directory that holds config.json and the weights")
     if model.startswith((".", "/", "~")) or model.count("/") > 1 or not model:
         raise ModelError(f"there is no directory '{model}'; give a model directory, a hub id or 'default'")

@@ -19,7 +19,7 @@ from tests.conftest import Exported
 from tests.models import ARCHITECTURES
 
 Exports = Callable[..., Exported]
-# Traced are 3 × 14; ModernBERT's local window is 16 wide, DeBERTa's buckets hold 16, the models take 160 tokens.
+# Traced are 3 rows of 14; ModernBERT's local window is 16 wide, DeBERTa's buckets hold 16, the models take 160 tokens.
 SHAPES = [(1, 1), (1, 2), (2, 1), (3, 7), (5, 15), (7, 17), (4, 63), (2, 129), (1, 160)]
 HEADS = [
     ("roberta", "text-classification"),

@@ -169,7 +169,7 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_task_is_a_usage_error(tiny_models: Models) -> None:
-    with pytest.raises(UsageError, match="'dancing'.*fill-mask"):
+    with pytest.raises(UsageError, match=r"'dancing'.*fill-mask"):
         load_model(Source(tiny_models("bert"), "x"), "dancing")
     with pytest.raises(UsageError, match="'image-classification'"):
         load_model(Source(tiny_models("bert"), "x"), "image-classification")
