@@ -35,5 +35,5 @@ class ServerConfig:
     max_client_batch_size: int = 2048
     max_body_bytes: int = 4 * 1024 * 1024
     max_queue_tokens: int = 524_288
-    max_age_s: float = 0.5
+    max_age_s: float = 0.1
     request_timeout_s: float = 60.0

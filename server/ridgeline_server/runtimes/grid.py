@@ -7,11 +7,13 @@ A grid of at most MAX_SHAPES bounds it, and every shape can be run once before t
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
 MAX_SHAPES = 16
 _SHORTEST = 16
+_SOME_ROWS = 4
 # A call costs about as much as this many tokens before it computes anything.
 CALL_OVERHEAD_TOKENS = 16
 
@@ -62,22 +64,40 @@ class ShapeGrid:
 def make_grid(max_tokens: int, max_batch_tokens: int) -> ShapeGrid:
     """A grid for sequences up to `max_tokens` whose shapes hold at most `max_batch_tokens`, or one sequence.
 
-    Lengths are powers of two; with shapes left under MAX_SHAPES, lengths half-way between are added, shortest first,
-    because most texts are short. Raises ValueError when either argument is not positive.
+    Every grid has the powers of two, one row each. What else fits under MAX_SHAPES comes in the order of what it saves
+    on texts, most of which are short: full batches of short lengths, lengths half-way between, batches of four.
+    Raises ValueError when either argument is not positive.
     """
     if max_tokens < 1 or max_batch_tokens < 1:
         raise ValueError(f"max_tokens {max_tokens} and max_batch_tokens {max_batch_tokens} must be at least 1")
     lengths = _powers_of_two(max_tokens)
-    rows = {length: _row_choices(length, max_batch_tokens) for length in lengths}
-    while sum(map(len, rows.values())) > MAX_SHAPES:
-        _drop_one(rows)
+    while len(lengths) > MAX_SHAPES:
+        del lengths[1]
+    shapes = {(1, length) for length in lengths}
+    for extra in _extras(lengths, max_batch_tokens):
+        if len(shapes | extra) <= MAX_SHAPES:
+            shapes |= extra
+    kept = sorted({length for _, length in shapes})
+    return ShapeGrid(tuple(kept), tuple(tuple(sorted(r for r, n in shapes if n == length)) for length in kept))
+
+
+def _extras(lengths: list[int], max_batch_tokens: int) -> Iterator[set[tuple[int, int]]]:
+    """Shapes to add beside single rows of `lengths`, each set as a whole, the most useful first."""
+    for length in lengths:
+        yield _full_batch(length, max_batch_tokens)
     for shorter, longer in pairwise(lengths):
         middle = (shorter + longer) // 2
-        choices = tuple(sorted({1, max(1, max_batch_tokens // middle)}))
-        if shorter < middle < longer and sum(map(len, rows.values())) + len(choices) <= MAX_SHAPES:
-            rows[middle] = choices
-    ordered = sorted(rows.items())
-    return ShapeGrid(tuple(length for length, _ in ordered), tuple(choices for _, choices in ordered))
+        if shorter < middle < longer:
+            yield {(1, middle)} | _full_batch(middle, max_batch_tokens)
+    for length in lengths:
+        if max_batch_tokens // length >= 2 * _SOME_ROWS:
+            yield {(_SOME_ROWS, length)}
+
+
+def _full_batch(length: int, max_batch_tokens: int) -> set[tuple[int, int]]:
+    """The shape of as many rows as the budget holds, where the call's overhead makes that worth a shape."""
+    rows = max_batch_tokens // length
+    return {(rows, length)} if rows >= _SOME_ROWS else set()
 
 
 def _cost_tokens(rows: int, length: int) -> int:
@@ -91,19 +111,3 @@ def _powers_of_two(max_tokens: int) -> list[int]:
         lengths.append(length)
         length *= 2
     return [*lengths, max_tokens]
-
-
-def _row_choices(length: int, max_batch_tokens: int) -> tuple[int, ...]:
-    most = max(1, max_batch_tokens // length)
-    some = (4,) if most >= 8 else ()
-    return tuple(sorted({1, *some, most}))
-
-
-def _drop_one(rows: dict[int, tuple[int, ...]]) -> None:
-    """Make room: take the middle row count of the longest length that has one, else its largest, else the length."""
-    for wanted in (3, 2):
-        for length in sorted(rows, reverse=True):
-            if len(rows[length]) == wanted:
-                rows[length] = rows[length][:1] + rows[length][2:] if wanted == 3 else rows[length][:1]
-                return
-    del rows[sorted(rows)[1]]
