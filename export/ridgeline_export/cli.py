@@ -6,7 +6,6 @@ import contextlib
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,6 +17,7 @@ from rich.table import Table
 
 from ridgeline_export.config import DEFAULT_VARIANTS, ExportOptions, parse_variants
 from ridgeline_export.errors import ExportError, summary
+from ridgeline_export.interrupts import Interrupts
 
 if TYPE_CHECKING:
     from ridgeline_export.bundle import Quality
@@ -65,36 +65,22 @@ def export(
     gate. OUT appears when it is complete, or not at all.
     """
     errors = Console(stderr=True, soft_wrap=True)
+    interrupts = Interrupts()
     try:
-        options = ExportOptions(
-            model=model,
-            out=out,
-            variants=parse_variants(variants, min_quality),
-            task=task,
-            revision=revision,
-            texts=texts,
-        )
-        with _terminated_as_interrupt():
-            report = _run(options, errors)
-    except ExportError as error:
-        errors.print(f"Error: {error}", markup=False, highlight=False)
-        raise typer.Exit(error.exit_code) from None
-    except KeyboardInterrupt:
-        errors.print("Interrupted; nothing was written.")
-        raise typer.Exit(130) from None
-    except Exception as error:
-        errors.print(
-            f"Error: unexpected {type(error).__name__}: {summary(error)}; nothing was written. This is a bug.",
-            markup=False,
-            highlight=False,
-        )
-        raise typer.Exit(1) from None
+        chosen = parse_variants(variants, min_quality)
+        options = ExportOptions(model=model, out=out, variants=chosen, task=task, revision=revision, texts=texts)
+        with interrupts:
+            report = _run(options, errors, interrupts)
+    except (Exception, KeyboardInterrupt) as error:
+        sentence, code = _explain(error, interrupts)
+        errors.print(sentence, markup=False, highlight=False)
+        raise typer.Exit(code) from None
     _show(report, out, errors)
     if any(outcome.failure for outcome in report.outcomes):
         raise typer.Exit(1)
 
 
-def _run(options: ExportOptions, console: Console) -> Report:
+def _run(options: ExportOptions, console: Console, interrupts: Interrupts) -> Report:
     from ridgeline_export.export import export as run
     from ridgeline_export.quiet import quiet
 
@@ -104,26 +90,23 @@ def _run(options: ExportOptions, console: Console) -> Report:
 
     @contextlib.contextmanager
     def step(description: str) -> Iterator[None]:
+        interrupts.check()
         task = progress.add_task(description, total=1)
         yield
+        interrupts.check()
         progress.update(task, completed=1)
 
     with progress, quiet():
         return run(options, step)
 
 
-@contextlib.contextmanager
-def _terminated_as_interrupt() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, so that the half-built bundle is removed."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _explain(error: BaseException, interrupts: Interrupts) -> tuple[str, int]:
+    """The sentence for the user and the exit code."""
+    if interrupts.number is not None or isinstance(error, KeyboardInterrupt):
+        return "Interrupted; no half bundle is left.", 128 + (interrupts.number or signal.SIGINT)
+    if isinstance(error, ExportError):
+        return f"Error: {error}", error.exit_code
+    return f"Error: unexpected {type(error).__name__}: {summary(error)}; no bundle was written. This is a bug.", 1
 
 
 def _show(report: Report, out: Path, errors: Console) -> None:

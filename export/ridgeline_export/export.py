@@ -232,8 +232,9 @@ def _gate_failure(config: VariantConfig, quality: Quality) -> str:
     figure = quality.metric.replace("_", " ")
     if isinstance(config, Fp32):
         return (
-            f"its {figure} is {quality.value:.3g}, over the gate of {quality.gate:g}: the ONNX graph does not compute "
-            "what PyTorch computes; please report the model"
+            f"its {figure} to PyTorch is {quality.value:.3g}, over the gate of {quality.gate:g} (outputs reach "
+            f"{quality.details['output_scale']:.3g}); near the gate only rounding differs, far over it the graph is "
+            "wrong: please report the model, and serve an int8 variant that passed its own gate"
         )
     return (
         f"its {figure} is {quality.value:.6g}, under the gate of {quality.gate:g}; try the other int8 variant, "

@@ -18,7 +18,10 @@ def compare(loaded: LoadedModel, expected: Sequence[Array], given: Sequence[Arra
 
     expected, given: an array [rows, values] a text, see answers.answers
     """
-    figures = {"max_abs_error": max(_largest_difference(a, b) for a, b in zip(expected, given, strict=True))}
+    figures = {
+        "max_abs_error": max(_largest_difference(a, b) for a, b in zip(expected, given, strict=True)),
+        "output_scale": max(float(np.abs(rows).max(initial=0.0)) for rows in expected),
+    }
     if loaded.task == "feature-extraction":
         pooling = loaded.modules.pooling if loaded.modules else "mean"
         return "mean_cosine", figures | _embedding_figures(pool(expected, pooling), pool(given, pooling))

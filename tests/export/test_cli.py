@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from ridgeline_export import export as export_module
 from ridgeline_export.bundle import read_bundle
 from ridgeline_export.cli import app
+from ridgeline_export.errors import ExportError
 from tests.conftest import Exported
 
 Run = Callable[..., Any]
@@ -99,6 +100,24 @@ def test_bad_texts_exit_2(run: Run, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["few"]
 
 
+@pytest.mark.parametrize("swallow", [RuntimeError("native"), ExportError("conversion"), None])
+def test_an_interrupt_that_a_library_swallows_still_ends_the_export(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swallow: Exception | None
+) -> None:
+    def swallowing(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            if swallow:
+                raise swallow from None
+
+    monkeypatch.setattr(export_module, "prepare_exam", swallowing)
+    result = run(tmp_path / "out")
+    assert result.exit_code == 128 + signal.SIGTERM and "Interrupted" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("arguments", [[], ["only-a-model"], ["a", "b", "c"], ["a", "b", "--no-such-option"]])
 def test_misuse_exits_2_with_the_usage(arguments: list[str]) -> None:
     result = CliRunner().invoke(app, arguments)
@@ -158,7 +177,8 @@ def test_sigterm_leaves_nothing_and_libraries_print_nothing(
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130 and stdout == ""
+    assert process.returncode == 128 + signal.SIGTERM, stderr
+    assert stdout == "" and "Interrupted" in stderr
     assert list(tmp_path.iterdir()) == []
     for word in ("Warning", "[torch.onnx]", "experimental", "torchvision", "Traceback"):
         assert word not in stderr
