@@ -1,4 +1,4 @@
-"""Fixtures that several components share: tiny models, and bundles exported from them once a session."""
+"""Fixtures that several components share: tiny models, and bundles exported from them once a test run."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str]
 def tiny_exports(
     tmp_path_factory: pytest.TempPathFactory, tiny_models: Callable[[str, str], Path], texts_file: Path
 ) -> Callable[[str, str], Exported]:
-    """A function that exports the tiny model of an architecture and a task to fp32, once a session."""
+    """A function that exports the tiny model of an architecture and a task to fp32, once a test run."""
     from ridgeline_export.config import ExportOptions, Fp32
     from ridgeline_export.export import export
     from ridgeline_export.quiet import quiet

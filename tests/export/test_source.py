@@ -69,6 +69,28 @@ def test_without_a_network_the_hub_is_a_clear_error(monkeypatch: pytest.MonkeyPa
         find_model("some/model")
 
 
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_pickled_weights_are_fetched_only_when_there_are_no_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, weights: str
+) -> None:
+    import huggingface_hub
+
+    asked: list[str] = []
+    snapshot = tmp_path / "c0ffee"
+    snapshot.mkdir()
+
+    def download(model: str, *, revision: str | None, allow_patterns: list[str], ignore_patterns: object = None) -> str:
+        asked.extend(allow_patterns)
+        if Path(weights).match(allow_patterns[-1]):
+            (snapshot / weights).touch()
+        return str(snapshot)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    found = find_model("some/model", "main")
+    assert (found.model_id, found.revision, found.directory) == ("some/model", "c0ffee", snapshot)
+    assert ("pytorch_model*.bin" in asked) == (weights == "pytorch_model.bin")
+
+
 def test_an_impossible_hub_id_is_said() -> None:
     with pytest.raises(ModelError, match="no valid hub id"):
         find_model("two words")
