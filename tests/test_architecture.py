@@ -32,7 +32,8 @@ def test_folders_hold_code() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["ridgeline_server.running", "ridgeline_server.engine.worker", "ridgeline_server.runtimes.openvino_runtime"]
+    "module",
+    ["ridgeline_server.running", "ridgeline_server.engine.worker", "ridgeline_server.runtimes.openvino_runtime"],
 )
 def test_serving_loads_neither_torch_nor_transformers(module: str) -> None:
     heavy = "{'torch', 'transformers', 'optimum', 'onnx', 'nncf', 'matplotlib'}"

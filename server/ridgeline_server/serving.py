@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.text import Text
 
 from ridgeline_server.config import Overlong, ServerConfig
 
@@ -137,11 +138,15 @@ def serve(
 
         run(config, _announce)
     except ImportError as error:
-        errors.print(f"[red]Error:[/] serving needs a package that is missing ({error}); pip install 'ridgeline[cpu]'")
+        _complain(errors, f"serving needs a package that is missing ({error}); run: pip install 'ridgeline[cpu]'")
         raise typer.Exit(1) from error
     except StartupError as error:
-        errors.print("[red]Error:[/]", str(error), markup=False, highlight=False, soft_wrap=True)
+        _complain(errors, str(error))
         raise typer.Exit(1) from error
+
+
+def _complain(console: Console, message: str) -> None:
+    console.print(Text.assemble(("Error: ", "bold red"), message), soft_wrap=True)
 
 
 def _announce(started: Started) -> None:

@@ -38,9 +38,10 @@ class FaultyRuntime:
         self._misbehave(set(batch.input_ids.tolist()))
         return Output({"last_hidden_state": hidden}, rows * length, (rows, length), started, time.monotonic())
 
-    def warmup(self) -> None:
+    def warmup(self) -> float:
         if self._plan.variant == "broken":
             raise RuntimeError("the graph makes no sense")
+        return 0.01
 
     def measure_peak(self) -> float | None:
         return 1e9

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from ridgeline_bench.corpus import standard_library_docstrings
 
+from ridgeline_bench.corpus import standard_library_docstrings
 from tests.server.running_server import RunningServer, running_server
 
 TEXTS = list(standard_library_docstrings().texts[:500])
@@ -52,8 +52,9 @@ def lone_vectors(server: RunningServer, texts: list[str]) -> np.ndarray:
 
 
 def test_fp32_equals_sentence_transformers(fp32: RunningServer) -> None:
-    from ridgeline_export.source import find_model
     from sentence_transformers import SentenceTransformer
+
+    from ridgeline_export.source import find_model
 
     reference = SentenceTransformer(str(find_model("default").directory)).encode(TEXTS, normalize_embeddings=True)
     vectors = embed_in_crowd(fp32, TEXTS, seed=0)

@@ -17,6 +17,7 @@ import numpy as np
 import psutil
 import pytest
 
+from ridgeline_server.engine.backlog import Backlog
 from ridgeline_server.engine.job import Item, Job
 from ridgeline_server.engine.model import ServedModel
 from ridgeline_server.engine.replica import ReplicaState
@@ -48,7 +49,9 @@ def plan(variant: str = "fp32", concurrency: int = 1) -> Plan:
 
 @asynccontextmanager
 async def served(
-    plans: Sequence[Plan], observe: Callable[[BatchRecord], None] = lambda record: None
+    plans: Sequence[Plan],
+    observe: Callable[[BatchRecord], None] = lambda record: None,
+    command: Sequence[str] = WORKER,
 ) -> AsyncIterator[ServedModel]:
     bundle: Any = SimpleNamespace(manifest=SimpleNamespace(pooling="mean"))
     costs: Any = Costs()
@@ -58,16 +61,16 @@ async def served(
         list(plans),
         costs=costs,
         max_age_s=0.1,
-        max_queue_tokens=10_000,
+        backlog=Backlog(10_000, 60.0),
         observe=observe,
-        worker_command=WORKER,
+        worker_command=command,
     )
     for replica in model.replicas:
         replica.start()
     try:
         yield model
     finally:
-        await asyncio.gather(*(replica.stop() for replica in model.replicas))
+        await model.stop()
 
 
 def submit(model: ServedModel, *sequences: list[int]) -> asyncio.Future[list[Float32Array]]:
@@ -142,7 +145,7 @@ async def test_a_wedged_worker_is_replaced_and_its_request_is_guilty() -> None:
         hung = submit(model, [HANG])
         while not hung.done():
             await asyncio.sleep(0.1)
-            model.kill_wedged(bound_s=0.3)
+            model.kill_wedged(least_bound_s=0.3)
         with pytest.raises(ExecutionError, match="hung"):
             hung.result()
         assert await answer(submit(model, [5])) == [5]
@@ -194,3 +197,54 @@ async def test_stopping_leaves_no_process_behind() -> None:
         pid = model.replicas[0].pid
         assert pid is not None
     assert not psutil.pid_exists(pid)
+
+
+async def test_a_worker_that_cannot_be_started_is_tried_again_and_told_of() -> None:
+    async with served([plan()], command=("/no/such/program",)) as model:
+        while model.replicas[0].failed_starts < 2:
+            await asyncio.sleep(0.02)
+        assert model.replicas[0].state is not ReplicaState.READY
+        assert model.reasons == ["replica 0 is down"]
+
+
+async def test_stopping_does_not_wait_for_a_restart_that_is_due() -> None:
+    async with served([plan()], command=("/no/such/program",)) as model:
+        while model.replicas[0].failed_starts < 4:
+            await asyncio.sleep(0.02)
+        started = time.monotonic()
+        await model.stop()
+        assert time.monotonic() - started < 0.5
+
+
+async def test_any_signal_is_survived() -> None:
+    async with served([plan()]) as model:
+        await asyncio.wait_for(model.was_ready.wait(), 20)
+        slow = submit(model, [SLOW])
+        await asyncio.sleep(0.05)
+        pid = model.replicas[0].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGRTMIN + 5)
+        assert await answer(slow) == [SLOW]
+
+
+async def test_a_stopping_model_answers_what_still_waits() -> None:
+    async with served([plan()]) as model:
+        await asyncio.wait_for(model.was_ready.wait(), 20)
+        running, *queued = [submit(model, [HANG, n]) for n in range(20)]
+        await asyncio.sleep(0.1)
+        await model.stop()
+        for future in (running, *queued):
+            with pytest.raises(UnavailableError, match="stopping"):
+                await answer(future)
+        with pytest.raises(UnavailableError, match="stopping"):
+            model.check_available()
+
+
+async def test_an_observer_that_fails_costs_no_answer() -> None:
+    def fail(record: BatchRecord) -> None:
+        raise RuntimeError("the report is broken")
+
+    async with served([plan()], fail) as model:
+        await asyncio.wait_for(model.was_ready.wait(), 20)
+        assert await answer(submit(model, [1])) == [1]
+        assert await answer(submit(model, [2])) == [2]

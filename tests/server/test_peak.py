@@ -4,8 +4,8 @@ import numpy as np
 import onnxruntime as ort
 import openvino as ov
 import pytest
-from ridgeline_server.runtimes.peak import best_rate, probe_feed, probe_flops, probe_graph
 
+from ridgeline_server.runtimes.peak import best_rate, probe_feed, probe_flops, probe_graph
 from tests.server import probe_graphs
 
 

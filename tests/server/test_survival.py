@@ -124,8 +124,31 @@ def test_malformed_requests_leave_the_server_answering(tiny_bundle: Path) -> Non
         assert len(server.embed(["still here"])) == 1
 
 
+def test_a_bundle_that_is_replaced_on_disk_does_not_disturb_the_server(tiny_bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_bundle, copy)
+    with running_server(str(copy)) as server:
+        copy.rename(tmp_path / "elsewhere")
+        time.sleep(1.2)
+        assert len(server.embed(["still here"])) == 1
+        assert httpx.get(f"{server.url}/v1/models").status_code == 200
+
+
+def test_a_body_that_never_comes_gets_an_answer(tiny_bundle: Path) -> None:
+    with running_server(str(tiny_bundle)) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(
+                b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"X-Request-Timeout: 0.3\r\nContent-Length: 50\r\n\r\n{"
+            )
+            assert connection.recv(100).startswith(b"HTTP/1.1 408")
+
+
 def test_a_missing_bundle_is_named(tmp_path: Path) -> None:
-    assert "is not a bundle" in start_and_fail(str(tmp_path / "nothing"))
+    error = start_and_fail(str(tmp_path / "nothing"))
+    assert error.startswith("Error: ")
+    assert "is not a bundle" in error
 
 
 def test_a_damaged_bundle_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ridgeline_server.engine.tokenization import TextTokenizer, TokenizerThreads
-from ridgeline_server.errors import InputTooLongError, InvalidInputError
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
+from ridgeline_server.engine.tokenization import TextTokenizer, TokenizerThreads, Tokens
+from ridgeline_server.errors import InputTooLongError, InvalidInputError
+
 MAX_TOKENS = 12
+VOCAB = 1000
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def tokenizer(path: Path) -> TextTokenizer:
-    return TextTokenizer(path, MAX_TOKENS)
+    return TextTokenizer(path, MAX_TOKENS, VOCAB)
 
 
 def test_a_short_text_is_neither_padded_nor_cut(tokenizer: TextTokenizer) -> None:
@@ -65,7 +67,7 @@ def test_the_head_of_a_very_long_text_is_enough(path: Path, words: list[str]) ->
     whole = Tokenizer.from_file(str(path))
     whole.no_padding()
     whole.enable_truncation(MAX_TOKENS)
-    [tokens] = TextTokenizer(path, MAX_TOKENS).encode([text], truncate=True)
+    [tokens] = TextTokenizer(path, MAX_TOKENS, VOCAB).encode([text], truncate=True)
     assert tokens.ids.tolist() == whole.encode(text).ids
 
 
@@ -94,6 +96,44 @@ def test_token_ids_are_taken_as_they_are(tokenizer: TextTokenizer) -> None:
 def test_what_the_library_refuses_is_a_clear_error(tokenizer: TextTokenizer) -> None:
     with pytest.raises(InvalidInputError, match="input 0 cannot be tokenized"):
         tokenizer.encode(["a lone surrogate \ud800"], truncate=True)
+
+
+def test_a_tokenizer_that_truncates_left_keeps_the_end(path: Path, tmp_path: Path) -> None:
+    left = Tokenizer.from_file(str(path))
+    left.enable_truncation(5, direction="left")
+    left.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = TextTokenizer(tmp_path / "tokenizer.json", MAX_TOKENS, VOCAB)
+    end = "the quick brown fox " * 3
+    [tokens] = tokenizer.encode(["zzz " * 2000 + end], truncate=True)
+    [expected] = tokenizer.encode(["zzz " * 100 + end], truncate=True)
+    assert tokens.is_truncated
+    assert (tokens.ids[0], tokens.ids[-1]) == (2, 3)
+    assert tokens.ids.tolist() == expected.ids.tolist()
+    assert tokenizer.encode([end.split()[-1]], truncate=True)[0].ids[1] == tokens.ids[-2]
+    [ids] = tokenizer.encode([list(range(20))], truncate=True)
+    assert ids.ids.tolist() == list(range(20 - MAX_TOKENS, 20))
+
+
+def test_an_id_past_the_embedding_table_is_refused(path: Path) -> None:
+    small = TextTokenizer(path, MAX_TOKENS, vocab=5)
+    with pytest.raises(InvalidInputError, match=r"input 0 holds token \d+, which the model does not know: it has 5"):
+        small.encode(["the quick brown fox"], truncate=True)
+
+
+async def test_a_panic_of_the_library_ends_no_thread(tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Panic(BaseException):
+        pass
+
+    def panic(*_: object) -> list[Tokens]:
+        raise Panic
+
+    threads = TokenizerThreads(tokenizer, threads=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(tokenizer, "encode", panic)
+        with pytest.raises(RuntimeError, match="the tokenizer failed: Panic"):
+            await threads.encode(["fox"], True)
+    assert len(await threads.encode(["fox"], True)) == 1
+    threads.stop()
 
 
 async def test_many_jobs_come_back_each_to_its_own(tokenizer: TextTokenizer) -> None:

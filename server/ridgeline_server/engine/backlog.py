@@ -11,9 +11,14 @@ _LONGEST_S = 60.0
 
 @dataclass(slots=True)
 class Backlog:
-    """A bound on waiting tokens, and the moving rate at which replicas work them off."""
+    """A bound on waiting tokens, and the moving rate at which replicas work them off.
+
+    max_queue_tokens: most tokens that may wait
+    deadline_s:       most seconds of work that may wait: what comes later would miss its deadline in the queue
+    """
 
     max_queue_tokens: int
+    deadline_s: float
     tokens_per_s: float = 0.0
 
     def observe(self, tokens: int, busy_s: float, concurrency: int) -> None:
@@ -23,7 +28,8 @@ class Backlog:
 
     def retry_after_s(self, queued_tokens: int) -> float | None:
         """Seconds until half of the queue is worked off, None while it is not full."""
-        if queued_tokens < self.max_queue_tokens:
+        is_late = self.tokens_per_s > 0 and queued_tokens > self.tokens_per_s * self.deadline_s
+        if queued_tokens < self.max_queue_tokens and not is_late:
             return None
         if not self.tokens_per_s:
             return _SHORTEST_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 
@@ -12,13 +13,18 @@ from ridgeline_server.config import Overlong, ServerConfig
 from ridgeline_server.engine.job import Item, Job
 from ridgeline_server.engine.loading import LoadedModel
 from ridgeline_server.engine.model import ServedModel
+from ridgeline_server.engine.replica import Replica, ReplicaState
 from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.errors import DeadlineError, OverloadedError, RequestError, StartupError, UnknownModelError
 from ridgeline_server.request import Instants, ModelInfo, Request, Result
 from ridgeline_server.tasks.feature_extraction import normalize
 
+log = logging.getLogger(__name__)
+
 _WATCH_INTERVAL_S = 1.0
 _WEDGED_AFTER_S = 60.0
+_MOST_FAILED_STARTS = 2
+_POLL_S = 0.01
 _MOST_PENDING_CHARACTERS = 64 * 1024 * 1024
 
 
@@ -32,7 +38,7 @@ class Engine:
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start all replicas and return once every model has one that is ready.
+        """Start all replicas, one after another, so that each measures its peak undisturbed; return when all are ready.
 
         Raises StartupError when a model cannot be loaded.
         """
@@ -40,14 +46,13 @@ class Engine:
         for model in self._models:
             for replica in model.served.replicas:
                 replica.start()
-        await asyncio.gather(*(_wait_ready(model.served) for model in self._models))
+                await _wait_ready(model.served, replica)
 
     async def stop(self) -> None:
         """End all workers; requests that are still in the engine get an error."""
         if self._watch is not None:
             self._watch.cancel()
-        replicas = [replica for model in self._models for replica in model.served.replicas]
-        await asyncio.gather(*(replica.stop() for replica in replicas))
+        await asyncio.gather(*(model.served.stop() for model in self._models))
         for model in self._models:
             model.tokenizer.stop()
 
@@ -127,7 +132,10 @@ class Engine:
         while True:
             await asyncio.sleep(_WATCH_INTERVAL_S)
             for model in self._models:
-                model.served.kill_wedged(_WEDGED_AFTER_S)
+                try:
+                    model.served.kill_wedged(_WEDGED_AFTER_S)
+                except Exception:  # the watch must go on, whatever one model's worker does
+                    log.exception("model '%s' cannot be watched", model.served.name)
 
 
 def _result(served: ServedModel, job: Job, tokens: list[Tokens], outputs: np.ndarray) -> Result:
@@ -142,14 +150,10 @@ def _result(served: ServedModel, job: Job, tokens: list[Tokens], outputs: np.nda
     )
 
 
-async def _wait_ready(served: ServedModel) -> None:
-    ready = asyncio.ensure_future(served.was_ready.wait())
-    try:
-        while not ready.done():
-            if served.load_error is not None:
-                raise StartupError(f"model '{served.name}' cannot be loaded: {served.load_error}")
-            if all(replica.failed_starts >= 2 for replica in served.replicas):
-                raise StartupError(f"the workers of model '{served.name}' end before they are ready; see the log above")
-            await asyncio.wait([ready], timeout=0.02)
-    finally:
-        ready.cancel()
+async def _wait_ready(served: ServedModel, replica: Replica) -> None:
+    while replica.state is not ReplicaState.READY:
+        if served.load_error is not None:
+            raise StartupError(f"model '{served.name}' cannot be loaded: {served.load_error}")
+        if replica.failed_starts >= _MOST_FAILED_STARTS:
+            raise StartupError(f"a worker of model '{served.name}' ends before it is ready; see the log above")
+        await asyncio.sleep(_POLL_S)

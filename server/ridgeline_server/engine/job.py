@@ -59,9 +59,15 @@ class Item:
 
 @dataclass(slots=True, eq=False)
 class Assignment:
-    """A batch on a replica. `is_alone`: the replica runs nothing beside it."""
+    """A batch on a replica.
+
+    is_alone:    the replica runs nothing beside it
+    is_started:  the runtime has begun with it
+    since:       instant at which it was sent, or started
+    """
 
     id: int
     items: list[Item]
     is_alone: bool = False
     is_started: bool = False
+    since: float = 0.0

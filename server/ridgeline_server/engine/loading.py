@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from ridgeline_estimate.errors import EstimateError
 from ridgeline_estimate.shape import ModelShape
 from ridgeline_export.bundle import MANIFEST_NAME, BundleError, read_bundle
 from ridgeline_server.config import ServerConfig
+from ridgeline_server.engine.backlog import Backlog
 from ridgeline_server.engine.cost import CostTable
 from ridgeline_server.engine.model import BatchObserver, ServedModel
 from ridgeline_server.engine.tokenization import TextTokenizer, TokenizerThreads
@@ -22,11 +21,12 @@ from ridgeline_server.runtimes.selection import choose_plan, replica_threads
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A served model and its tokenizer."""
+    """A served model and its tokenizer. `created`: Unix seconds of the bundle's manifest."""
 
     served: ServedModel
     tokenizer: TokenizerThreads
     shape: ModelShape
+    created: int
 
     def info(self) -> ModelInfo:
         """What protocols tell of the model."""
@@ -43,7 +43,7 @@ class LoadedModel:
             variant=served.plan.variant,
             runtime=served.plan.runtime,
             precision=served.plan.precision,
-            created=int((served.bundle.path / MANIFEST_NAME).stat().st_mtime),
+            created=self.created,
             replicas=len(served.replicas),
             ready_replicas=served.ready_replicas,
             queued_sequences=served.queued_sequences,
@@ -70,14 +70,17 @@ def _load(config: ServerConfig, index: int, name: str, threads: Sequence[int], o
     path = config.bundles[index]
     try:
         bundle = read_bundle(path)
-        plans = [choose_plan(bundle, config, count) for count in threads]
+        created = int((path / MANIFEST_NAME).stat().st_mtime)
+        plans = [choose_plan(bundle, config, count, min(threads)) for count in threads]
         bundle.verify(plans[0].variant)
         shape = ModelShape.from_dict(dict(bundle.manifest.shape))
         costs = CostTable(shape, bundle.manifest.max_tokens)
     except (BundleError, EstimateError) as error:
         raise StartupError(str(error)) from error
+    except (OSError, TypeError, ValueError) as error:
+        raise StartupError(f"bundle {path} cannot be served: {error}; export the model again") from error
     try:
-        tokenizer = TextTokenizer(path / "tokenizer.json", bundle.manifest.max_tokens)
+        tokenizer = TextTokenizer(path / "tokenizer.json", bundle.manifest.max_tokens, shape.vocab)
     except Exception as error:  # the library raises bare Exception
         raise StartupError(f"bundle {path} has a tokenizer that cannot be loaded: {error}") from error
     served = ServedModel(
@@ -86,7 +89,7 @@ def _load(config: ServerConfig, index: int, name: str, threads: Sequence[int], o
         plans,
         costs=costs,
         max_age_s=config.max_age_s,
-        max_queue_tokens=config.max_queue_tokens,
+        backlog=Backlog(config.max_queue_tokens, config.request_timeout_s),
         observe=observe,
     )
-    return LoadedModel(served, TokenizerThreads(tokenizer, threads=max(2, int(np.sum(threads)))), shape)
+    return LoadedModel(served, TokenizerThreads(tokenizer, threads=max(2, sum(threads))), shape, created)

@@ -19,9 +19,10 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The worker is warm and takes batches."""
+    """The worker is warm and takes batches. `slowest_s`: the longest run of the warm-up."""
 
     peak_flops_per_s: float | None
+    slowest_s: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from ridgeline_server.engine.messages import Done, Load
 from ridgeline_server.engine.replica import WORKER_COMMAND, Replica, ReplicaState
 from ridgeline_server.engine.retries import Retry, judge
 from ridgeline_server.engine.scheduler import Scheduler, Waiting
-from ridgeline_server.errors import UnavailableError
+from ridgeline_server.errors import ExecutionError, UnavailableError
 from ridgeline_server.request import Batch, BatchRecord
 from ridgeline_server.runtimes.base import Plan
 
@@ -43,7 +43,7 @@ class ServedModel:
         *,
         costs: CostTable,
         max_age_s: float,
-        max_queue_tokens: int,
+        backlog: Backlog,
         observe: BatchObserver,
         worker_command: Sequence[str] = WORKER_COMMAND,
     ) -> None:
@@ -51,7 +51,7 @@ class ServedModel:
         self.name = name
         self.bundle = bundle
         self.plan = plans[0]
-        self.backlog = Backlog(max_queue_tokens)
+        self.backlog = backlog
         self.costs = costs
         self.load_error: str | None = None
         self.was_ready = asyncio.Event()
@@ -60,6 +60,7 @@ class ServedModel:
         self._retries: deque[Retry] = deque()
         self._batch_ids = itertools.count(1)
         self._is_dispatch_due = False
+        self._is_stopped = False
         pooling = manifest.pooling or "mean"
         self.replicas = [Replica(index, Load(plan, pooling), self, worker_command) for index, plan in enumerate(plans)]
 
@@ -85,6 +86,8 @@ class ServedModel:
 
     def check_available(self) -> None:
         """Raise UnavailableError when waiting for a replica would be in vain."""
+        if self._is_stopped:
+            raise self._stopping()
         if self.ready_replicas:
             return
         if not self.was_ready.is_set():
@@ -100,14 +103,21 @@ class ServedModel:
         job.future.add_done_callback(lambda _: self._drop(waiting))
         self._dispatch_soon()
 
-    def kill_wedged(self, bound_s: float) -> None:
-        """Kill the workers that made no progress for `bound_s` seconds."""
+    def kill_wedged(self, least_bound_s: float) -> None:
+        """Kill the workers that run one batch for longer than `least_bound_s` seconds, or its due if that is more."""
         for replica in self.replicas:
-            replica.kill_if_wedged(time.monotonic(), bound_s)
+            replica.kill_if_wedged(time.monotonic(), least_bound_s)
+
+    async def stop(self) -> None:
+        """End the workers; what is still here gets an error."""
+        self._is_stopped = True
+        await asyncio.gather(*(replica.stop() for replica in self.replicas))
+        self._give_up(self._stopping())
 
     # Listener of the replicas
 
     def on_loaded(self, replica: Replica) -> None:
+        self.load_error = None
         self.was_ready.set()
         self._dispatch_soon()
 
@@ -122,6 +132,7 @@ class ServedModel:
         self._record(replica, assignment, done)
 
     def on_failed(self, replica: Replica, assignment: Assignment, message: str) -> None:
+        log.error("model '%s': a batch of %d failed: %s", self.name, len(assignment.items), message)
         assignment.is_started = True
         self._retry(assignment, message, is_outside_kill=False)
 
@@ -189,7 +200,13 @@ class ServedModel:
         for item in items:
             item.job.instants.batched = now
         assignment = Assignment(next(self._batch_ids), items, is_alone)
-        replica.send(assignment, _pack(assignment.id, items))
+        try:
+            replica.send(assignment, _pack(assignment.id, items))
+        except Exception as error:  # no memory, say: these requests fail, and the others go on
+            log.exception("model '%s' cannot send a batch", self.name)
+            replica.in_flight.pop(assignment.id, None)
+            for item in items:
+                item.job.fail(ExecutionError(f"the batch could not be sent: {error}"))
 
     def _record(self, replica: Replica, assignment: Assignment, done: Done) -> None:
         plan = replica.load.plan
@@ -214,6 +231,9 @@ class ServedModel:
                 share=1.0 / plan.concurrency,
             )
         )
+
+    def _stopping(self) -> UnavailableError:
+        return UnavailableError("the server is stopping; ask another one", _RETRY_AFTER_S)
 
     def _no_replica(self) -> str:
         reason = f": {self.load_error}" if self.load_error else ""

@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
 from typing import Protocol
@@ -26,6 +27,8 @@ WORKER_COMMAND = (sys.executable, "-P", "-m", "ridgeline_server.engine.worker")
 _FIRST_BACKOFF_S = 0.05
 _LONGEST_BACKOFF_S = 10.0
 _STOP_GRACE_S = 2.0
+_LONGEST_LOAD_S = 900.0
+_WEDGED_AFTER_RUNS = 20
 # Signals by which people and the kernel end a process; a crash of the runtime shows others (SEGV, ABRT, BUS, …).
 _OUTSIDE_SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
@@ -69,6 +72,8 @@ class Replica:
         self._process: asyncio.subprocess.Process | None = None
         self._supervision: asyncio.Task[None] | None = None
         self._last_progress = 0.0
+        self._slowest_s = 0.0
+        self._stopping = asyncio.Event()
         self._is_wedged = False
 
     @property
@@ -88,60 +93,83 @@ class Replica:
     def send(self, assignment: Assignment, batch: Batch) -> None:
         """Hand a batch to the worker; its answer comes through the listener."""
         assert self._connection is not None, "batches go to ready replicas only"
-        if not self.in_flight:
-            self._last_progress = time.monotonic()
+        assignment.since = time.monotonic()
         self.in_flight[assignment.id] = assignment
         self._connection.send(batch)  # lost when the worker is gone: the supervision sees its end and retries
 
-    def kill_if_wedged(self, now: float, bound_s: float) -> None:
-        """Kill a worker that has batches and has made no progress for `bound_s` seconds."""
-        if self.in_flight and now - self._last_progress > bound_s and self._process is not None:
-            log.error("replica %d made no progress for %.0f s: killed", self.index, bound_s)
+    def kill_if_wedged(self, now: float, least_bound_s: float) -> None:
+        """Kill a worker that runs one batch for too long: `least_bound_s`, or many times its slowest warm-up run.
+
+        A batch that waits in the worker counts from the worker's last sign of life.
+        """
+        if self.state is ReplicaState.LOADING:
+            is_wedged = self._process is not None and now - self._last_progress > _LONGEST_LOAD_S
+        else:
+            bound_s = max(least_bound_s, _WEDGED_AFTER_RUNS * self._slowest_s)
+            since = [a.since if a.is_started else max(a.since, self._last_progress) for a in self.in_flight.values()]
+            is_wedged = bool(since) and now - min(since) > bound_s
+        if is_wedged:
+            log.error("replica %d hangs: its worker is killed", self.index)
             self._is_wedged = True
-            self._process.kill()
+            self._kill()
 
     async def stop(self) -> None:
         """End the worker: it exits when its connection closes, and is killed when it does not."""
         self.state = ReplicaState.STOPPED
+        self._stopping.set()
         if self._supervision is None:
             return
         self._close_connection()
         done, _ = await asyncio.wait([self._supervision], timeout=_STOP_GRACE_S)
         if not done:
-            if self._process is not None and self._process.returncode is None:
-                self._process.kill()
+            self._kill()
             await self._supervision
 
     async def _supervise(self) -> None:
-        while self.state is not ReplicaState.STOPPED:
-            self.state = ReplicaState.LOADING
-            self._is_wedged = False
-            self._process = await self._spawn()
-            self.pid = self._process.pid
-            status = await self._process.wait()
-            self.pid = None
-            # Answers that the worker sent before it ended may still have to be read.
-            await asyncio.sleep(0)
+        while not self._stopping.is_set():
+            try:
+                reason, is_outside_kill = await self._live_once()
+            except Exception as error:  # no process to be had, say: the next try may succeed
+                log.exception("replica %d cannot run its worker", self.index)
+                reason, is_outside_kill = f"its worker cannot run: {error}", False
+                self._kill()
             self._close_connection()
-            if self.state is not ReplicaState.STOPPED:
-                self._bury(status)
-                await asyncio.sleep(self._backoff_s())
+            if not self._stopping.is_set():
+                log.error("replica %d: %s; starting it again", self.index, reason)
+                self.failed_starts += self.state is ReplicaState.LOADING
+                self.state = ReplicaState.DOWN
+                self._fail_in_flight(reason, is_outside_kill)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), self._backoff_s())
         self._fail_in_flight("the server is stopping", is_outside_kill=True)
+
+    async def _live_once(self) -> tuple[str, bool]:
+        """One worker from start to end: how it ended, and whether somebody else ended it."""
+        self.state = ReplicaState.LOADING
+        self._is_wedged = False
+        self._last_progress = time.monotonic()
+        self._process = await self._spawn()
+        self.pid = self._process.pid
+        status = await self._process.wait()
+        self.pid = None
+        # Answers that the worker sent before it ended may still have to be read.
+        await asyncio.sleep(0)
+        return _describe(status, self._is_wedged), not self._is_wedged and -status in _OUTSIDE_SIGNALS
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         ours, theirs = socket.socketpair()
         with theirs:
-            theirs.set_inheritable(True)
             process = await asyncio.create_subprocess_exec(
                 *self._command,
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # Ctrl-C is for the server, which drains before it ends its workers
             )
         _, self._connection = await asyncio.get_running_loop().create_unix_connection(
             lambda: FrameProtocol(self._handle), sock=ours
         )
-        if self.state is ReplicaState.STOPPED:
+        if self._stopping.is_set():
             self._close_connection()
         else:
             self._connection.send(self.load)
@@ -152,6 +180,7 @@ class Replica:
         match answer:
             case Loaded():
                 self.failed_starts = 0
+                self._slowest_s = answer.slowest_s
                 self.load = replace(self.load, peak_flops_per_s=answer.peak_flops_per_s)
                 if self.state is ReplicaState.LOADING:
                     self.state = ReplicaState.READY
@@ -159,19 +188,24 @@ class Replica:
             case LoadFailed():
                 self._listener.on_load_failed(self, answer.message)
             case Started():
-                self.in_flight[answer.batch_id].is_started = True
+                assignment = self.in_flight[answer.batch_id]
+                assignment.is_started, assignment.since = True, self._last_progress
             case Done():
-                self._listener.on_done(self, self.in_flight.pop(answer.batch_id), answer)
+                self._done(self.in_flight.pop(answer.batch_id), answer)
             case Failed():
                 self._listener.on_failed(self, self.in_flight.pop(answer.batch_id), answer.message)
 
-    def _bury(self, status: int) -> None:
-        self.failed_starts += self.state is ReplicaState.LOADING
-        self.state = ReplicaState.DOWN
-        is_outside_kill = not self._is_wedged and status < 0 and -status in _OUTSIDE_SIGNALS
-        reason = _describe(status, self._is_wedged)
-        log.error("replica %d: %s; starting it again", self.index, reason)
-        self._fail_in_flight(reason, is_outside_kill)
+    def _done(self, assignment: Assignment, done: Done) -> None:
+        try:
+            self._listener.on_done(self, assignment, done)
+        except Exception as error:  # an answer that cannot be used must not leave its requests without one
+            log.exception("replica %d gave an answer that cannot be used", self.index)
+            self._listener.on_failed(self, assignment, f"its answer cannot be used: {error}")
+
+    def _kill(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
 
     def _fail_in_flight(self, reason: str, is_outside_kill: bool) -> None:
         lost = list(self.in_flight.values())
@@ -194,5 +228,6 @@ def _describe(status: int, is_wedged: bool) -> str:
     if is_wedged:
         return "its worker hung and was killed"
     if status < 0:
-        return f"its worker was ended by {signal.Signals(-status).name}"
+        names = {number.value: number.name for number in signal.Signals}
+        return f"its worker was ended by {names.get(-status, f'signal {-status}')}"
     return f"its worker exited with status {status}"

@@ -7,6 +7,7 @@ hand-over to the event loop pays for many requests.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,10 @@ from tokenizers import Encoding, Tokenizer
 from ridgeline_server.errors import InputTooLongError, InvalidInputError, RequestError
 from ridgeline_server.request import Int32Array
 
-_MOST_JOBS_AT_ONCE = 64
+log = logging.getLogger(__name__)
+
+# A thread takes waiting jobs up to this size together: all of them are answered when the last one is done.
+_MOST_CHARACTERS_AT_ONCE = 16_384
 # A text this many times longer than the model reads is first cut at white space: see `_encode_head`.
 _HEAD_CHARACTERS_PER_TOKEN = 32
 
@@ -40,6 +44,7 @@ class Tokens:
 @dataclass(slots=True)
 class _Job:
     inputs: Sequence[str | list[int]]
+    characters: int
     truncate: bool
     future: asyncio.Future[list[Tokens]]
     loop: asyncio.AbstractEventLoop
@@ -48,12 +53,19 @@ class _Job:
 class TextTokenizer:
     """The tokenizer of one bundle, as a plain synchronous object that any thread may use."""
 
-    def __init__(self, path: Path, max_tokens: int) -> None:
+    def __init__(self, path: Path, max_tokens: int, vocab: int) -> None:
+        """Load a tokenizer.json.
+
+        max_tokens: longest input in tokens, special tokens included
+        vocab:      rows of the model's embedding table: ids from there on have no meaning
+        """
         self.max_tokens = max_tokens
         self._tokenizer = Tokenizer.from_file(str(path))
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_tokens)
-        self.vocab_size = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        self._side = (self._tokenizer.truncation or {}).get("direction", "right")
+        self._tokenizer.enable_truncation(max_tokens, direction=self._side)
+        self._vocab = vocab
+        self._can_exceed_vocab = self._tokenizer.get_vocab_size(with_added_tokens=True) > vocab
         self._has_types = any(self._tokenizer.encode("A probe, 1.").type_ids)
 
     def encode(self, inputs: Sequence[str | list[int]], truncate: bool) -> list[Tokens]:
@@ -71,7 +83,7 @@ class TextTokenizer:
             given = f"more than {self.max_tokens}"
         else:
             encoding, is_truncated, given = None, len(value) > self.max_tokens, str(len(value))
-            ids = value[: self.max_tokens]
+            ids = value[: self.max_tokens] if self._side == "right" else value[-self.max_tokens :]
         if is_truncated and not truncate:
             raise InputTooLongError(
                 f"input {index} has {given} tokens; the model takes at most {self.max_tokens}; "
@@ -79,6 +91,11 @@ class TextTokenizer:
             )
         if not ids:
             raise InvalidInputError(f"input {index} has no tokens; give a text that is not empty")
+        if self._can_exceed_vocab and max(ids) >= self._vocab:
+            raise InvalidInputError(
+                f"input {index} holds token {max(ids)}, which the model does not know: it has {self._vocab} tokens; "
+                "remove the added token from the text"
+            )
         types = np.array(encoding.type_ids, dtype=np.int32) if self._has_types and encoding else None
         return Tokens(np.array(ids, dtype=np.int32), types, is_truncated)
 
@@ -91,7 +108,7 @@ class TextTokenizer:
     def _encode_head(self, text: str) -> Encoding | None:
         """Tokens of a very long text's head, when the head alone is over the maximum; the rest cannot change them."""
         most = self.max_tokens * _HEAD_CHARACTERS_PER_TOKEN
-        if len(text) <= 2 * most:
+        if len(text) <= 2 * most or self._side != "right":
             return None
         cut = text.rfind(" ", 0, most)
         if cut <= 0:
@@ -121,7 +138,7 @@ class TokenizerThreads:
         loop = asyncio.get_running_loop()
         size = sum(map(len, inputs))
         self.pending_characters += size
-        job = _Job(inputs, truncate, loop.create_future(), loop)
+        job = _Job(inputs, size, truncate, loop.create_future(), loop)
         self._jobs.put(job)
         try:
             return await job.future
@@ -135,9 +152,9 @@ class TokenizerThreads:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            jobs = [job]
+            jobs, characters = [job], job.characters
             is_last = False
-            while len(jobs) < _MOST_JOBS_AT_ONCE and not is_last:
+            while characters < _MOST_CHARACTERS_AT_ONCE and not is_last:
                 try:
                     following = self._jobs.get_nowait()
                 except Empty:
@@ -145,6 +162,7 @@ class TokenizerThreads:
                 is_last = following is None
                 if following is not None:
                     jobs.append(following)
+                    characters += following.characters
             answers = [(entry.future, self._answer(entry)) for entry in jobs]
             _deliver_in_loop(job.loop, answers)
             if is_last:
@@ -157,6 +175,9 @@ class TokenizerThreads:
             return self.tokenizer.encode(job.inputs, job.truncate)
         except RequestError as error:
             return error
+        except BaseException as error:  # a panic of the library's is no Exception, and must not end the thread
+            log.exception("the tokenizer failed")
+            return RuntimeError(f"the tokenizer failed: {type(error).__name__}")
 
 
 _Answers = list[tuple["asyncio.Future[list[Tokens]]", "list[Tokens] | Exception"]]

@@ -37,17 +37,20 @@ class Worker:
 
     def serve(self) -> int:
         """Load, then run batches until the connection ends; returns the exit status."""
-        load: Load = read_frame(self._stream)
+        try:
+            load: Load = read_frame(self._stream)
+        except (EOFError, OSError):
+            return 0  # the parent is gone already
         try:
             runtime = load_runtime(load.plan)
-            runtime.warmup()
+            slowest_s = runtime.warmup()
             peak = load.peak_flops_per_s or runtime.measure_peak()
         except Exception as error:  # any library error at load is reported, not raised past the process
             self._send(LoadFailed(f"{type(error).__name__}: {error}"))
             return 1
         for slot in range(load.plan.concurrency):
             Thread(target=self._run_slot, args=(runtime, slot, load), daemon=True).start()
-        self._send(Loaded(peak))
+        self._send(Loaded(peak, slowest_s))
         try:
             while True:
                 self._batches.put(read_frame(self._stream))
@@ -80,8 +83,9 @@ def _run(runtime: Runtime, slot: int, batch: Batch, load: Load) -> Answer:
 
 def main() -> int:
     """Serve the connection whose file descriptor is the first argument."""
-    # Ctrl-C reaches the whole process group; the parent drains its work first and then closes the connection.
+    # Ctrl-C and service managers signal every process; the parent drains its work first and then closes the connection.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     status = Worker(socket.socket(fileno=int(sys.argv[1]))).serve()
     # Without tearing down the runtime's threads, which may still run a batch that nobody waits for.
     sys.stdout.flush()

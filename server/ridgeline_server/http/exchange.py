@@ -105,11 +105,18 @@ class Exchange:
             )
         return seconds
 
-    async def body(self, max_bytes: int) -> bytes:
-        """The whole body.
+    async def body(self, max_bytes: int, timeout_s: float) -> bytes:
+        """The whole body, which has `timeout_s` from the request's arrival to be there.
 
-        Raises: RefusedError 413 as soon as more than `max_bytes` were sent, ClientGoneError
+        Raises: RefusedError 413 as soon as more than `max_bytes` were sent, 408 when it is late, ClientGoneError
         """
+        try:
+            async with asyncio.timeout_at(self.received + timeout_s):
+                return await self._read_body(max_bytes)
+        except TimeoutError:
+            raise RefusedError(408, f"the body was not there after {timeout_s:g} s; send it faster") from None
+
+    async def _read_body(self, max_bytes: int) -> bytes:
         message = await self.receive()
         body: bytes = message.get("body", b"")
         if message["type"] == "http.disconnect":

@@ -37,7 +37,7 @@ class OpenAI:
         """`POST /v1/embeddings`."""
         config = self._config
         timeout_s = exchange.timeout_s(config.request_timeout_s)
-        body = await exchange.body(config.max_body_bytes)
+        body = await exchange.body(config.max_body_bytes, timeout_s)
         fields = json_object(body, _KEYS)
         if "input" not in fields:
             raise InvalidInputError("the field `input` is missing; give a text or an array of texts", "input")

@@ -53,7 +53,7 @@ class TextEmbeddingsInference:
         config = self._config
         timeout_s = exchange.timeout_s(config.request_timeout_s)
         info = self._catalog.find(exchange.params.get("name"))
-        body = await exchange.body(config.max_body_bytes)
+        body = await exchange.body(config.max_body_bytes, timeout_s)
         fields = json_object(body, _KEYS)
         if "inputs" not in fields:
             raise InvalidInputError("the field `inputs` is missing; give a text or an array of texts", "inputs")

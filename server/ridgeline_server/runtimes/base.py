@@ -66,8 +66,8 @@ class Runtime(Protocol):
         """
         ...
 
-    def warmup(self) -> None:
-        """Run every shape of the grid on every slot once."""
+    def warmup(self) -> float:
+        """Run every shape of the grid once; returns the seconds of the longest run."""
         ...
 
     def measure_peak(self) -> float | None:

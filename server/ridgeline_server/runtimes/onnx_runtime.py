@@ -32,9 +32,9 @@ class OnnxRuntime:
         arrays = dict(zip(plan.outputs, values, strict=True))
         return Output(arrays, shape[0] * shape[1], shape, started, finished)
 
-    def warmup(self) -> None:
-        for batch in warmup_batches(self._plan.grid):
-            self.run(batch, slot=0)
+    def warmup(self) -> float:
+        outputs = [self.run(batch, slot=0) for batch in warmup_batches(self._plan.grid)]
+        return max(output.finished - output.started for output in outputs)
 
     def measure_peak(self) -> float | None:
         graph = probe_graph(self._plan.precision)

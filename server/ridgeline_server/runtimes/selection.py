@@ -12,6 +12,7 @@ from ridgeline_server.errors import StartupError
 from ridgeline_server.runtimes.base import Plan, Runtime
 from ridgeline_server.runtimes.cores import has_fast_int8, is_x86
 from ridgeline_server.runtimes.grid import make_grid
+from ridgeline_server.tasks.feature_extraction import POOLINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,12 +23,17 @@ BATCH_TOKENS_PER_STREAM = 256
 _OUTPUTS = {"feature-extraction": ("last_hidden_state",)}
 
 
-def choose_plan(bundle: Bundle, config: ServerConfig, threads: int) -> Plan:
+def choose_plan(bundle: Bundle, config: ServerConfig, threads: int, least_threads: int) -> Plan:
     """The plan for one bundle on one CPU replica that holds `threads` cores.
 
+    least_threads: cores of the model's smallest replica, which decide the grid that all its replicas share
     Raises StartupError when the bundle cannot be served as asked.
     """
     manifest = bundle.manifest
+    if (manifest.pooling or "mean") not in POOLINGS:
+        raise StartupError(
+            f"bundle {bundle.path} has pooling '{manifest.pooling}'; this version knows: {', '.join(POOLINGS)}"
+        )
     if manifest.task not in _OUTPUTS:
         raise StartupError(
             f"bundle {bundle.path} is for the task '{manifest.task}'; this version serves: {', '.join(_OUTPUTS)}"
@@ -35,7 +41,7 @@ def choose_plan(bundle: Bundle, config: ServerConfig, threads: int) -> Plan:
     variant, why_variant = _choose_variant(bundle, config.variant)
     runtime, why_runtime = _choose_runtime(variant, config.runtime)
     concurrency = threads if runtime == "openvino" else 1
-    budget = config.max_batch_tokens or BATCH_TOKENS_PER_STREAM * threads // concurrency
+    budget = config.max_batch_tokens or BATCH_TOKENS_PER_STREAM * (1 if runtime == "openvino" else least_threads)
     return Plan(
         variant=variant.name,
         runtime=runtime,

@@ -22,9 +22,9 @@ def pool(hidden: npt.NDArray[np.floating], lengths: Int32Array, pooling: str) ->
     Raises ValueError for an unknown pooling.
     """
     try:
-        reduce = _POOLINGS[pooling]
+        reduce = POOLINGS[pooling]
     except KeyError:
-        raise ValueError(f"pooling '{pooling}' is unknown; allowed: {', '.join(_POOLINGS)}") from None
+        raise ValueError(f"pooling '{pooling}' is unknown; allowed: {', '.join(POOLINGS)}") from None
     return reduce(np.asarray(hidden[: len(lengths)], dtype=np.float32), lengths)
 
 
@@ -57,4 +57,4 @@ def _max(hidden: Float32Array, lengths: Int32Array) -> Float32Array:
     return largest
 
 
-_POOLINGS: dict[str, Pooling] = {"mean": _mean, "cls": _cls, "max": _max, "last": _last}
+POOLINGS: dict[str, Pooling] = {"mean": _mean, "cls": _cls, "max": _max, "last": _last}
