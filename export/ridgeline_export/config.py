@@ -24,7 +24,7 @@ class Fp32:
 
     name: ClassVar[str] = "fp32"
     precision: ClassVar[str] = "fp32"
-    runtimes: ClassVar[tuple[str, ...]] = ("onnxruntime", "openvino")
+    runtimes: ClassVar[tuple[str, ...]] = ("openvino", "onnxruntime")
     batch_invariant: ClassVar[bool] = True
 
     max_abs_error: float = 1e-4

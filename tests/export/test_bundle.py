@@ -112,7 +112,7 @@ def test_the_manifest_of_an_export_tells_what_the_server_needs(tiny_bundle: Path
     assert manifest.exported_with["torch"] and manifest.exported_with["onnxruntime"]
     variant = manifest.variants["fp32"]
     assert (variant.precision, variant.batch_invariant) == ("fp32", True)
-    assert variant.runtimes == ("onnxruntime", "openvino")
+    assert variant.runtimes == ("openvino", "onnxruntime")
     assert variant.inputs == ("input_ids", "attention_mask", "token_type_ids")
     assert variant.outputs == ("last_hidden_state",)
     assert set(dataclasses.asdict(variant.quality)) >= {"corpus", "texts", "gate"}

@@ -83,7 +83,7 @@ def test_int8_is_close_to_fp32(fp32: RunningServer, int8: RunningServer) -> None
 
 def test_both_runtimes_agree(fp32: RunningServer, default_bundle: Path) -> None:
     texts = TEXTS[:50]
-    with running_server(str(default_bundle), "--variant", "fp32", "--runtime", "openvino") as other:
+    with running_server(str(default_bundle), "--variant", "fp32", "--runtime", "onnxruntime") as other:
         np.testing.assert_allclose(lone_vectors(other, texts), lone_vectors(fp32, texts), atol=1e-5)
 
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 RUNTIMES = ("onnxruntime", "openvino")
-# Past this a larger batch is hardly faster per token on a CPU core, and everyone in it waits longer.
-BATCH_TOKENS_PER_STREAM = 256
+# Past these a larger batch is hardly faster per token on a CPU core, and everyone in it waits longer.
+_STREAM_BATCH_TOKENS = 256
+_CORE_BATCH_TOKENS = 128
 _OUTPUTS = {"feature-extraction": ("last_hidden_state",)}
 
 
@@ -41,7 +42,7 @@ def choose_plan(bundle: Bundle, config: ServerConfig, threads: int, least_thread
     variant, why_variant = _choose_variant(bundle, config.variant)
     runtime, why_runtime = _choose_runtime(variant, config.runtime)
     concurrency = threads if runtime == "openvino" else 1
-    budget = config.max_batch_tokens or BATCH_TOKENS_PER_STREAM * (1 if runtime == "openvino" else least_threads)
+    budget = config.max_batch_tokens or max(_STREAM_BATCH_TOKENS, _CORE_BATCH_TOKENS * least_threads // concurrency)
     return Plan(
         variant=variant.name,
         runtime=runtime,
