@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,92 +20,63 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _DEFAULTS = ServerConfig(bundles=())
 
 
+def _option(variable: str, help_text: str, **settings: Any) -> Any:
+    """An option that `RIDGELINE_<variable>` can set too."""
+    return typer.Option(envvar=f"RIDGELINE_{variable}", show_envvar=False, help=help_text, **settings)
+
+
+Bundles = Annotated[list[Path], typer.Argument(metavar="BUNDLE", help="Directories that `ridgeline export` made.")]
+Host = Annotated[str, _option("HOST", "Address to listen on.")]
+Port = Annotated[int, _option("PORT", "Port to listen on; 0 takes a free one.", min=0, max=65535)]
+Devices = Annotated[str, _option("DEVICES", "auto, cpu, or a replica each: cpu:0,cpu:1 (they share the cores evenly).")]
+RuntimeName = Annotated[str, _option("RUNTIME", "auto, onnxruntime or openvino.")]
+VariantName = Annotated[
+    str, _option("VARIANT", "auto (int8 when it passed its gate and the CPU is fast at it, else fp32), or a name.")
+]
+WhenOverlong = Annotated[Overlong, _option("OVERLONG", "What happens to inputs over the model's maximum.")]
+MaxBatchTokens = Annotated[
+    int | None,
+    _option(
+        "MAX_BATCH_TOKENS",
+        "Tokens that a batch may execute, padding included: more for throughput, less for latency.",
+        min=1,
+        show_default="chosen per runtime",
+    ),
+]
+MaxClientBatchSize = Annotated[int, _option("MAX_CLIENT_BATCH_SIZE", "Texts that one request may hold.", min=1)]
+MaxBodyBytes = Annotated[int, _option("MAX_BODY_BYTES", "Size of a request's body, else 413.", min=1)]
+MaxQueueTokens = Annotated[
+    int, _option("MAX_QUEUE_TOKENS", "Tokens that may wait before requests are refused with 429.", min=1)
+]
+MaxAge = Annotated[
+    float,
+    _option(
+        "MAX_AGE_S", "Seconds for which texts of a better-filled length may go first; then the oldest leads.", min=0
+    ),
+]
+RequestTimeout = Annotated[
+    float,
+    _option(
+        "REQUEST_TIMEOUT_S", "Seconds after which a request without X-Request-Timeout gets 504.", min=0.001, max=86_400
+    ),
+]
+
+
 @app.command()
 def serve(
-    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE", help="Directories that `ridgeline export` made.")],
-    host: Annotated[
-        str, typer.Option(envvar="RIDGELINE_HOST", show_envvar=False, help="Address to listen on.")
-    ] = _DEFAULTS.host,
-    port: Annotated[
-        int,
-        typer.Option(
-            envvar="RIDGELINE_PORT", show_envvar=False, min=0, max=65535, help="Port to listen on; 0 takes a free one."
-        ),
-    ] = _DEFAULTS.port,
-    devices: Annotated[
-        str,
-        typer.Option(
-            envvar="RIDGELINE_DEVICES",
-            show_envvar=False,
-            help="auto, cpu, or one replica each: cpu:0,cpu:1 (they share the cores evenly).",
-        ),
-    ] = _DEFAULTS.devices,
-    runtime: Annotated[
-        str, typer.Option(envvar="RIDGELINE_RUNTIME", show_envvar=False, help="auto, onnxruntime or openvino.")
-    ] = _DEFAULTS.runtime,
-    variant: Annotated[
-        str,
-        typer.Option(
-            envvar="RIDGELINE_VARIANT",
-            show_envvar=False,
-            help="auto (int8 when it passed its gate and the CPU is fast at it), or a name.",
-        ),
-    ] = _DEFAULTS.variant,
-    overlong: Annotated[
-        Overlong,
-        typer.Option(
-            envvar="RIDGELINE_OVERLONG", show_envvar=False, help="What happens to inputs over the model's maximum."
-        ),
-    ] = _DEFAULTS.overlong,
-    max_batch_tokens: Annotated[
-        int | None,
-        typer.Option(
-            envvar="RIDGELINE_MAX_BATCH_TOKENS",
-            show_envvar=False,
-            min=1,
-            show_default="chosen per runtime",
-            help="Tokens that a batch may execute, padding included: more for throughput, less for latency.",
-        ),
-    ] = _DEFAULTS.max_batch_tokens,
-    max_client_batch_size: Annotated[
-        int,
-        typer.Option(
-            envvar="RIDGELINE_MAX_CLIENT_BATCH_SIZE", show_envvar=False, min=1, help="Texts that one request may hold."
-        ),
-    ] = _DEFAULTS.max_client_batch_size,
-    max_body_bytes: Annotated[
-        int,
-        typer.Option(
-            envvar="RIDGELINE_MAX_BODY_BYTES", show_envvar=False, min=1, help="Size of a request's body, else 413."
-        ),
-    ] = _DEFAULTS.max_body_bytes,
-    max_queue_tokens: Annotated[
-        int,
-        typer.Option(
-            envvar="RIDGELINE_MAX_QUEUE_TOKENS",
-            show_envvar=False,
-            min=1,
-            help="Tokens that may wait before requests are refused with 429.",
-        ),
-    ] = _DEFAULTS.max_queue_tokens,
-    max_age_s: Annotated[
-        float,
-        typer.Option(
-            envvar="RIDGELINE_MAX_AGE_S",
-            show_envvar=False,
-            min=0,
-            help="Seconds for which texts of a better-filled length may go first; then the oldest text leads.",
-        ),
-    ] = _DEFAULTS.max_age_s,
-    request_timeout_s: Annotated[
-        float,
-        typer.Option(
-            envvar="RIDGELINE_REQUEST_TIMEOUT_S",
-            show_envvar=False,
-            min=0.001,
-            help="Seconds after which a request without X-Request-Timeout gets 504.",
-        ),
-    ] = _DEFAULTS.request_timeout_s,
+    bundles: Bundles,
+    host: Host = _DEFAULTS.host,
+    port: Port = _DEFAULTS.port,
+    devices: Devices = _DEFAULTS.devices,
+    runtime: RuntimeName = _DEFAULTS.runtime,
+    variant: VariantName = _DEFAULTS.variant,
+    overlong: WhenOverlong = _DEFAULTS.overlong,
+    max_batch_tokens: MaxBatchTokens = _DEFAULTS.max_batch_tokens,
+    max_client_batch_size: MaxClientBatchSize = _DEFAULTS.max_client_batch_size,
+    max_body_bytes: MaxBodyBytes = _DEFAULTS.max_body_bytes,
+    max_queue_tokens: MaxQueueTokens = _DEFAULTS.max_queue_tokens,
+    max_age_s: MaxAge = _DEFAULTS.max_age_s,
+    request_timeout_s: RequestTimeout = _DEFAULTS.request_timeout_s,
 ) -> None:
     """Serve bundles over HTTP: OpenAI's /v1/embeddings, text-embeddings-inference's /embed, and a cost report.
 
@@ -126,13 +97,17 @@ def serve(
         max_age_s=max_age_s,
         request_timeout_s=request_timeout_s,
     )
+    _run(config)
+
+
+def _run(config: ServerConfig) -> None:
+    from ridgeline_server.errors import StartupError
+
     errors = Console(stderr=True)
     logging.basicConfig(
         level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)]
     )
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    from ridgeline_server.errors import StartupError
-
     try:
         from ridgeline_server.running import run
 
