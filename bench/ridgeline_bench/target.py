@@ -118,7 +118,7 @@ def try_once(target: Target, body: bytes, texts: int, timeout_s: float) -> None:
     if status in _BUSY:
         return
     if status == 404:
-        raise RunError(f"{where} answers 404: is the path right? (--path /v1/embeddings or --path /embed)")
+        raise RunError(f"{where} answers 404: {_excerpt(reply)}; check --path (/v1/embeddings or /embed) and --model")
     if status != 200:
         raise RunError(f"{where} answers {status} to a first request: {_excerpt(reply)}")
     try:

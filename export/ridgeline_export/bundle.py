@@ -196,7 +196,10 @@ def read_bundle(path: Path | str) -> Bundle:
             f"{directory} is not a bundle: cannot read its {MANIFEST_NAME} ({error}); "
             "make one with: ridgeline export MODEL OUT"
         ) from error
-    return Bundle(directory, Manifest.from_json(text))
+    try:
+        return Bundle(directory, Manifest.from_json(text))
+    except BundleFormatError as error:
+        raise BundleFormatError(f"bundle {directory}: {error}") from error
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:

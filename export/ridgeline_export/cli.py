@@ -63,6 +63,9 @@ def export(
 
     Every variant is measured against PyTorch on text that it was not calibrated on, and kept only when it passes its
     gate. OUT appears when it is complete, or not at all.
+
+    Exit code: 0 when every variant passed; 1 when one did not (OUT then holds those that passed) or the export failed;
+    2 for wrong usage.
     """
     errors = Console(stderr=True, soft_wrap=True)
     interrupts = Interrupts()

@@ -55,6 +55,9 @@ class UnavailableError(_RetryableError):
     """No replica can serve at the moment."""
 
 
+TOO_LATE = "no answer before the deadline; allow more time with X-Request-Timeout, or send less at once"
+
+
 class DeadlineError(RequestError):
     """The deadline passed before there was an answer."""
 

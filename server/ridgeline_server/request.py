@@ -18,7 +18,7 @@ Float32Array = npt.NDArray[np.float32]
 class Instants:
     """When a request crossed each boundary; 0.0 = not yet.
 
-    received:  its HTTP request was routed
+    received:  its HTTP request was read, body and all
     tokenized: its token ids were ready
     batched:   the scheduler put its last sequence into a batch
     started:   the runtime began with its first sequence
@@ -39,7 +39,7 @@ class Request:
     model:      name of a served model, None = the first
     inputs:     texts, or token ids that are taken as they are (special tokens included)
     truncate:   True: cut longer inputs to the model's maximum; False: refuse them; None: the server's default
-    received:   instant at which the HTTP request was routed
+    received:   instant at which the HTTP request was read, body and all
     deadline:   instant after which the answer is of no use, None = none
     normalize:  True, False: scale embeddings to length 1, or not; None: as the bundle says
     """

@@ -15,7 +15,7 @@ import uvicorn
 import uvloop
 
 from ridgeline_server.engine.engine import Engine
-from ridgeline_server.engine.loading import load_models
+from ridgeline_server.engine.loading import LoadedModel, load_models
 from ridgeline_server.errors import StartupError
 from ridgeline_server.http.app import create_app
 from ridgeline_server.report.metrics import Metrics
@@ -79,6 +79,7 @@ async def _run(config: ServerConfig, announce: Callable[[Started], None]) -> Non
             await asyncio.wait([serving, starting], return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
                 starting.result()
+                _record_peaks(models, report)
                 why = [model.served.plan.why for model in models]
                 announce(Started(_url(listener), engine.models(), why, time.monotonic() - began))
                 await serving
@@ -87,6 +88,13 @@ async def _run(config: ServerConfig, announce: Callable[[Started], None]) -> Non
             server.should_exit = True
             await serving
             await engine.stop()
+
+
+def _record_peaks(models: list[LoadedModel], report: Report) -> None:
+    for model in models:
+        for replica in model.served.replicas:
+            precision = replica.load.plan.precision
+            report.record_peak(model.served.name, replica.index, precision, replica.peak_flops_per_s)
 
 
 def _http_server(app: object) -> _HttpServer:

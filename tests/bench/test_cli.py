@@ -214,7 +214,7 @@ def test_a_run_without_any_success_fails(server: Server, bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("behave", "says"),
     [
-        (Reply(404, body=b"{}"), "answers 404: is the path right?"),
+        (Reply(404, body=b"{}"), "answers 404: {}; check --path"),
         (Reply(401, body=b'{"error": "no key"}'), 'answers 401 to a first request: {"error": "no key"}'),
         (Reply(how="garbage"), "does not speak HTTP"),
         (Reply(body=b"hello"), "not with embeddings"),

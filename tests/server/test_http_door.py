@@ -54,7 +54,7 @@ def test_errors_tell_where_the_time_went() -> None:
     error.instants = Instants(received=1.0, tokenized=1.5)
     server.engine.fail_with(error)
     timing = server.post("/embed", BODIES["/embed"]).headers["server-timing"]
-    assert timing.startswith("tokenize;dur=500.000, queue;dur=") and "compute;dur=0.000, reply;dur=0.000" in timing
+    assert "tokenize;dur=500.000, queue;dur=" in timing and "compute;dur=0.000, reply;dur=0.000" in timing
 
 
 @pytest.mark.parametrize("path", [OPENAI, "/embed", "/models/other/embed"])

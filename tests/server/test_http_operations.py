@@ -94,7 +94,10 @@ def test_every_answer_has_an_id_and_timings() -> None:
     assert len({answer.headers["x-request-id"] for answer in answers}) == len(answers)
     for answer in answers:
         assert re.search(r"total;dur=\d+\.\d{3}$", answer.headers["server-timing"])
-    assert re.match(r"tokenize;dur=.*, queue;dur=.*, compute;dur=.*, reply;dur=", answers[2].headers["server-timing"])
+    assert re.match(
+        r"receive;dur=.*, tokenize;dur=.*, queue;dur=.*, compute;dur=.*, reply;dur=",
+        answers[2].headers["server-timing"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,4 +154,22 @@ def test_requests_carry_their_deadline() -> None:
     server.post("/embed", {"inputs": "a"})
     server.post("/embed", {"inputs": "a"}, x_request_timeout="2.5")
     lifetimes = [request.deadline - request.received for request in seen if request.deadline is not None]
-    assert lifetimes == [pytest.approx(7.0), pytest.approx(2.5)]
+    assert lifetimes == [pytest.approx(7.0, abs=0.1), pytest.approx(2.5, abs=0.1)]
+
+
+def test_head_answers_where_get_does() -> None:
+    server = Server()
+    answer = server.ask("HEAD", "/health")
+    assert answer.status == 200
+
+
+@pytest.mark.parametrize("path", ["/models//embed", "/models/embed"])
+def test_an_empty_model_name_is_not_found(path: str) -> None:
+    answer = Server().post(path, {"inputs": "a"})
+    assert answer.status == 404
+
+
+def test_a_content_encoding_is_refused_by_name() -> None:
+    answer = Server().post("/embed", {"inputs": "a"}, content_encoding="gzip")
+    assert answer.status == 415
+    assert "content encoding 'gzip'" in answer.json()["error"]

@@ -91,8 +91,9 @@ def test_every_figure_has_its_formula_and_source() -> None:
 def test_phases_add_up_to_the_total() -> None:
     instants = Instants(received=10.0, tokenized=10.1, batched=10.2, started=10.4, finished=10.9)
     assert phases(instants, 11.0) == pytest.approx((0.1, 0.3, 0.5, 0.1))
-    assert server_timing(instants, 11.0) == (
-        "tokenize;dur=100.000, queue;dur=300.000, compute;dur=500.000, reply;dur=100.000, total;dur=1000.000"
+    assert server_timing(instants, 11.0, arrived=9.5) == (
+        "receive;dur=500.000, tokenize;dur=100.000, queue;dur=300.000, compute;dur=500.000, reply;dur=100.000, "
+        "total;dur=1500.000"
     )
 
 

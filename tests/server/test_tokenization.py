@@ -94,7 +94,7 @@ def test_token_ids_are_taken_as_they_are(tokenizer: TextTokenizer) -> None:
 
 
 def test_what_the_library_refuses_is_a_clear_error(tokenizer: TextTokenizer) -> None:
-    with pytest.raises(InvalidInputError, match="input 0 cannot be tokenized"):
+    with pytest.raises(InvalidInputError, match="a text cannot be tokenized"):
         tokenizer.encode(["a lone surrogate \ud800"], truncate=True)
 
 
@@ -153,3 +153,26 @@ async def test_an_error_reaches_only_its_own_job(tokenizer: TextTokenizer) -> No
     assert isinstance(results[1], InvalidInputError)
     assert not isinstance(results[0], BaseException)
     threads.stop()
+
+
+@pytest.mark.parametrize("text", ["a," * 500_000, "日" * 500_000, "x" * 1_000_000, "fox\n" * 250_000])
+async def test_a_huge_text_never_stops_the_event_loop(tokenizer: TextTokenizer, text: str) -> None:
+    threads = TokenizerThreads(tokenizer, threads=1)
+    encoding = asyncio.ensure_future(threads.encode([text], truncate=True))
+    longest = 0.0
+    while not encoding.done():
+        before = time.perf_counter()
+        await asyncio.sleep(0.001)
+        longest = max(longest, time.perf_counter() - before)
+    assert longest < 0.3
+    assert len((await encoding)[0].ids) <= MAX_TOKENS
+    threads.stop()
+
+
+def test_a_cut_without_white_space_keeps_the_same_tokens(path: Path) -> None:
+    whole = Tokenizer.from_file(str(path))
+    whole.no_padding()
+    whole.enable_truncation(MAX_TOKENS)
+    for text in ("a,b." * 1000, "日本" * 2000, "fox" * 2000 + " end"):
+        [tokens] = TextTokenizer(path, MAX_TOKENS, VOCAB).encode([text], truncate=True)
+        assert tokens.ids.tolist() == whole.encode(text).ids

@@ -15,14 +15,21 @@ from ridgeline_server.engine.loading import LoadedModel
 from ridgeline_server.engine.model import ServedModel
 from ridgeline_server.engine.replica import Replica, ReplicaState
 from ridgeline_server.engine.tokenization import Tokens
-from ridgeline_server.errors import DeadlineError, OverloadedError, RequestError, StartupError, UnknownModelError
+from ridgeline_server.errors import (
+    TOO_LATE,
+    DeadlineError,
+    OverloadedError,
+    RequestError,
+    StartupError,
+    UnknownModelError,
+)
 from ridgeline_server.request import Instants, ModelInfo, Request, Result
 from ridgeline_server.tasks.feature_extraction import normalize
 
 log = logging.getLogger(__name__)
 
 _WATCH_INTERVAL_S = 1.0
-_WEDGED_AFTER_S = 60.0
+_WEDGED_AFTER_S = 10.0
 _MOST_FAILED_STARTS = 2
 _POLL_S = 0.01
 _MOST_PENDING_CHARACTERS = 64 * 1024 * 1024
@@ -70,10 +77,7 @@ class Engine:
             async with asyncio.timeout_at(request.deadline):
                 return await self._answer(model, request, instants)
         except TimeoutError:
-            waited_s = time.monotonic() - request.received
-            late = DeadlineError(
-                f"no answer within {waited_s:.3g} s; allow more time with X-Request-Timeout, or send less at once"
-            )
+            late = DeadlineError(TOO_LATE)
             late.instants = instants
             raise late from None
         except RequestError as error:

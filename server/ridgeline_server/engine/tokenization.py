@@ -1,18 +1,23 @@
 """Texts to token ids, in threads beside the event loop.
 
-The tokenizer releases the interpreter lock while it works. A thread takes every job that waits, so that under load one
-hand-over to the event loop pays for many requests.
+The library releases the interpreter lock while it works on a batch (`encode_batch`), and holds it throughout `encode`:
+one large text would stop the event loop. A thread takes every job that waits, so that under load one hand-over to the
+event loop pays for many requests.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
+
+# The library's own threads would compete with the runtime's for the cores; ours are enough.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
@@ -24,8 +29,9 @@ log = logging.getLogger(__name__)
 
 # A thread takes waiting jobs up to this size together: all of them are answered when the last one is done.
 _MOST_CHARACTERS_AT_ONCE = 16_384
-# A text this many times longer than the model reads is first cut at white space: see `_encode_head`.
+# A text of more than twice as many characters for each token that the model reads is cut first: see `_head`.
 _HEAD_CHARACTERS_PER_TOKEN = 32
+_WHITE_SPACE = (" ", "\n", "\t")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +80,20 @@ class TextTokenizer:
         Raises InputTooLongError when an input is over the maximum and `truncate` is False, InvalidInputError for an
         input that has no tokens or cannot be tokenized.
         """
-        return [self._encode_one(value, index, truncate) for index, value in enumerate(inputs)]
+        encodings = self._encode_texts(inputs)
+        return [
+            self._tokens(value, encoding, index, truncate)
+            for index, (value, encoding) in enumerate(zip(inputs, encodings, strict=True))
+        ]
 
-    def _encode_one(self, value: str | list[int], index: int, truncate: bool) -> Tokens:
-        if isinstance(value, str):
-            encoding = self._encode_text(value, index)
+    def _tokens(self, value: str | list[int], encoding: Encoding | None, index: int, truncate: bool) -> Tokens:
+        if isinstance(value, list):
+            is_truncated, given = len(value) > self.max_tokens, str(len(value))
+            ids = value[: self.max_tokens] if self._side == "right" else value[-self.max_tokens :]
+        else:
+            assert encoding is not None
             ids, is_truncated = encoding.ids, self._is_truncated(encoding)
             given = f"more than {self.max_tokens}"
-        else:
-            encoding, is_truncated, given = None, len(value) > self.max_tokens, str(len(value))
-            ids = value[: self.max_tokens] if self._side == "right" else value[-self.max_tokens :]
         if is_truncated and not truncate:
             raise InputTooLongError(
                 f"input {index} has {given} tokens; the model takes at most {self.max_tokens}; "
@@ -99,22 +109,33 @@ class TextTokenizer:
         types = np.array(encoding.type_ids, dtype=np.int32) if self._has_types and encoding else None
         return Tokens(np.array(ids, dtype=np.int32), types, is_truncated)
 
-    def _encode_text(self, text: str, index: int) -> Encoding:
-        try:
-            return self._encode_head(text) or self._tokenizer.encode(text)
-        except Exception as error:  # the library raises bare Exception and TypeError
-            raise InvalidInputError(f"input {index} cannot be tokenized: {error}") from error
+    def _encode_texts(self, inputs: Sequence[str | list[int]]) -> list[Encoding | None]:
+        """Encodings of the texts among the inputs, None for lists of token ids."""
+        texts = {index: value for index, value in enumerate(inputs) if isinstance(value, str)}
+        heads = {index: self._head(text) for index, text in texts.items()}
+        encodings = dict(zip(heads, self._encode_batch(list(heads.values())), strict=True))
+        # A head that is not over the maximum says nothing of the whole text.
+        whole = [i for i, text in texts.items() if len(heads[i]) < len(text) and not self._is_truncated(encodings[i])]
+        encodings |= zip(whole, self._encode_batch([texts[index] for index in whole]), strict=True)
+        return [encodings.get(index) for index in range(len(inputs))]
 
-    def _encode_head(self, text: str) -> Encoding | None:
-        """Tokens of a very long text's head, when the head alone is over the maximum; the rest cannot change them."""
+    def _encode_batch(self, texts: list[str]) -> list[Encoding]:
+        try:
+            return list(self._tokenizer.encode_batch(texts)) if texts else []
+        except Exception as error:  # the library raises bare Exception and TypeError
+            raise InvalidInputError(f"a text cannot be tokenized: {error}") from error
+
+    def _head(self, text: str) -> str:
+        """A very long text's head: when its tokens alone are over the maximum, the rest cannot change those kept.
+
+        It ends at white space where there is some; a cut inside a word is thousands of characters past what is kept.
+        """
         most = self.max_tokens * _HEAD_CHARACTERS_PER_TOKEN
         if len(text) <= 2 * most or self._side != "right":
-            return None
-        cut = text.rfind(" ", 0, most)
-        if cut <= 0:
-            return None
-        encoding = self._tokenizer.encode(text[:cut])
-        return encoding if self._is_truncated(encoding) else None
+            return text
+        head = text[:most]
+        space = max(map(head.rfind, _WHITE_SPACE))
+        return head[:space] if space > most // 2 else head
 
     def _is_truncated(self, encoding: Encoding) -> bool:
         return len(encoding) >= self.max_tokens and bool(encoding.overflowing)

@@ -12,7 +12,7 @@ from typing import Any
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import OverloadedError, RequestError
 from ridgeline_server.http.engine import Engine
-from ridgeline_server.http.errors import ClientGoneError, Protocol, RefusedError, answer
+from ridgeline_server.http.errors import ClientGoneError, Protocol, RefusedError, answer, quote
 from ridgeline_server.http.exchange import (
     JSON,
     ASGIApp,
@@ -106,7 +106,10 @@ class Door:
         except Exception as error:
             status, body, headers = _failure(error, route.protocol)
         now = time.monotonic()
-        await _send(send, status, body, [*headers, *exchange.headers(now)])
+        try:
+            await _send(send, status, body, [*headers, *exchange.headers(now)])
+        except (OSError, RuntimeError):  # uvloop's word for a transport that the client has closed
+            status = 499
         result = exchange.result
         self._metrics.record_request(
             route.path, status, now - exchange.received, None if result is None else result.instants
@@ -120,6 +123,9 @@ class Door:
             raise OverloadedError("the queue is full; try again after the seconds in Retry-After", seconds)
         self._check_length(exchange)
         require_json(exchange.content_type)
+        if exchange.content_encoding not in (b"", b"identity"):
+            given = quote(exchange.content_encoding.decode("latin-1"))
+            raise RefusedError(415, f"the body has the content encoding {given}; send it as it is, without one")
 
     def _check_length(self, exchange: Exchange) -> None:
         length = exchange.content_length
@@ -142,6 +148,8 @@ class Door:
                 is_answered = not message.get("more_body", False)
             await send(message)
 
+        if scope["method"] == "HEAD":  # the HTTP server leaves the body out
+            scope = {**scope, "method": "GET"}
         try:
             self._check_length(exchange)
             await self.app(scope, exchange.receive, send_with_headers)

@@ -34,6 +34,7 @@ class Exchange:
     """A request on its way in, an answer on its way out.
 
     received:   instant at which the request was routed
+    read:       instant at which its body was there
     request_id: the client's `X-Request-Id` when it is sane, else a new one
     params:     what the route's path captured
     result:     the engine's answer, once it is there
@@ -42,10 +43,12 @@ class Exchange:
 
     __slots__ = (
         "_room",
+        "content_encoding",
         "content_length",
         "content_type",
         "instants",
         "params",
+        "read",
         "receive",
         "received",
         "request_id",
@@ -54,14 +57,14 @@ class Exchange:
     )
 
     def __init__(self, scope: Scope, receive: Receive, room: WaitingRoom) -> None:
-        self.received = time.monotonic()
+        self.received = self.read = time.monotonic()
         self._room = room
         self.receive = receive
         self.params: dict[str, str] = {}
         self.result: Result | None = None
         self.instants: Instants | None = None
         self.content_length: bytes | None = None
-        self.content_type = b""
+        self.content_type = self.content_encoding = b""
         self.timeout: bytes | None = None
         given_id = b""
         for name, value in scope["headers"]:
@@ -69,6 +72,8 @@ class Exchange:
                 self.content_length = value
             elif name == b"content-type":
                 self.content_type = value
+            elif name == b"content-encoding":
+                self.content_encoding = value.strip().lower()
             elif name == b"x-request-id":
                 given_id = value
             elif name == b"x-request-timeout":
@@ -80,7 +85,7 @@ class Exchange:
         if self.instants is None:
             timing = f"total;dur={(now - self.received) * 1e3:.3f}"
         else:
-            timing = server_timing(self.instants, now)
+            timing = server_timing(self.instants, now, self.received)
         headers = [(b"server-timing", timing.encode()), (b"x-request-id", self.request_id)]
         if self.result is not None and self.result.truncated:
             headers.append((b"x-truncated", b"%d" % self.result.truncated))
@@ -112,9 +117,11 @@ class Exchange:
         """
         try:
             async with asyncio.timeout_at(self.received + timeout_s):
-                return await self._read_body(max_bytes)
+                body = await self._read_body(max_bytes)
         except TimeoutError:
             raise RefusedError(408, f"the body was not there after {timeout_s:g} s; send it faster") from None
+        self.read = time.monotonic()
+        return body
 
     async def _read_body(self, max_bytes: int) -> bytes:
         message = await self.receive()

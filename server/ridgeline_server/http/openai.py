@@ -55,7 +55,7 @@ class OpenAI:
         check_dimensions(dimensions, info.dim)
         if type(inputs[0]) is list:
             check_token_ids(inputs, "input", info.vocab_size, config.max_queue_tokens)
-        request = Request(info.name, inputs, None, exchange.received, exchange.received + timeout_s)
+        request = Request(info.name, inputs, None, exchange.read, exchange.received + timeout_s)
         result = await exchange.submit(self._engine, request)
         rows = contiguous(result.outputs)
         tokens = sum(result.tokens)

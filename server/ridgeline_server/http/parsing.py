@@ -35,6 +35,8 @@ def json_object(body: bytes, keys: Sequence[bytes]) -> dict[str, Any]:
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
+        if not _is_utf8(body):
+            raise InvalidInputError("the body is not UTF-8; send JSON in UTF-8") from None
         raise InvalidInputError(f"the body is not valid JSON: {shorten(str(error), 200)}") from None
     if type(value) is not dict:
         raise InvalidInputError(f"the body is {quote(value)}; send a JSON object")
@@ -44,6 +46,14 @@ def json_object(body: bytes, keys: Sequence[bytes]) -> dict[str, Any]:
             _refuse_duplicates(body)
             break
     return value
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _refuse_duplicates(body: bytes) -> None:

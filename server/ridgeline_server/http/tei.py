@@ -78,7 +78,7 @@ class TextEmbeddingsInference:
             info.name,
             inputs,
             truncate,
-            exchange.received,
+            exchange.read,
             exchange.received + timeout_s,
             True if normalize is None else normalize,
         )

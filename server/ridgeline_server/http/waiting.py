@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from ridgeline_server.errors import DeadlineError
+from ridgeline_server.errors import TOO_LATE, DeadlineError
 from ridgeline_server.http.errors import ClientGoneError
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -61,7 +61,7 @@ class WaitingRoom:
         begun = time.monotonic()
         for waiter in list(self._waiters):
             if waiter.deadline is not None and begun > waiter.deadline + DEADLINE_GRACE_S:
-                waiter.reason = DeadlineError("no answer before the deadline; ask for less or allow more time")
+                waiter.reason = DeadlineError(TOO_LATE)
             elif waiter.is_old and _has_left(waiter.receive):
                 waiter.reason = ClientGoneError()
             waiter.is_old = True

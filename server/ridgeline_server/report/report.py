@@ -29,7 +29,11 @@ class Report:
         if totals is None:
             totals = self._since_start[record.model] = Totals()
         totals.add(record)
-        self._peaks[record.model, record.replica, record.precision] = record.peak_flops_per_s
+        self.record_peak(record.model, record.replica, record.precision, record.peak_flops_per_s)
+
+    def record_peak(self, model: str, replica: int, precision: str, peak_flops_per_s: float | None) -> None:
+        """Take in the measured peak of a replica, None when there is none."""
+        self._peaks[model, replica, precision] = peak_flops_per_s
 
     def recent_totals(self) -> dict[str, Totals]:
         """Sums over the recent batches, per model."""

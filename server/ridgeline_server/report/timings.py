@@ -22,10 +22,14 @@ def phases(instants: Instants, now: float) -> tuple[float, float, float, float]:
     )
 
 
-def server_timing(instants: Instants, now: float) -> str:
-    """The `Server-Timing` header of an answer, in milliseconds."""
+def server_timing(instants: Instants, now: float, arrived: float) -> str:
+    """The `Server-Timing` header of an answer, in milliseconds.
+
+    arrived: instant at which the request's headers were there; `receive` = received - arrived is the client's upload
+    """
     tokenize, queue, compute, reply = phases(instants, now)
     return (
+        f"receive;dur={max(instants.received - arrived, 0.0) * 1e3:.3f}, "
         f"tokenize;dur={tokenize * 1e3:.3f}, queue;dur={queue * 1e3:.3f}, compute;dur={compute * 1e3:.3f}, "
-        f"reply;dur={reply * 1e3:.3f}, total;dur={(now - instants.received) * 1e3:.3f}"
+        f"reply;dur={reply * 1e3:.3f}, total;dur={(now - arrived) * 1e3:.3f}"
     )
