@@ -172,4 +172,4 @@ def test_an_empty_model_name_is_not_found(path: str) -> None:
 def test_a_content_encoding_is_refused_by_name() -> None:
     answer = Server().post("/embed", {"inputs": "a"}, content_encoding="gzip")
     assert answer.status == 415
-    assert "content encoding 'gzip'" in answer.json()["error"]
+    assert "content encoding 'gzip'" in answer.json["error"]

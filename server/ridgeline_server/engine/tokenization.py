@@ -1,8 +1,8 @@
 """Texts to token ids, in threads beside the event loop.
 
-The library releases the interpreter lock while it works on a batch (`encode_batch`), and holds it throughout `encode`:
-one large text would stop the event loop. A thread takes every job that waits, so that under load one hand-over to the
-event loop pays for many requests.
+The library releases the interpreter lock while it works on a batch (`encode_batch_fast`, which leaves out offsets), and
+holds it throughout `encode`: one large text would stop the event loop. A thread takes every job that waits, so that
+under load one hand-over to the event loop pays for many requests.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class TextTokenizer:
 
     def _encode_batch(self, texts: list[str]) -> list[Encoding]:
         try:
-            return list(self._tokenizer.encode_batch(texts)) if texts else []
+            return list(self._tokenizer.encode_batch_fast(texts)) if texts else []
         except Exception as error:  # the library raises bare Exception and TypeError
             raise InvalidInputError(f"a text cannot be tokenized: {error}") from error
 
