@@ -17,6 +17,7 @@ import socket
 import sys
 from queue import SimpleQueue
 from threading import Lock, Thread
+from typing import NoReturn
 
 from ridgeline_server.engine.framing import encode_frame, read_frame
 from ridgeline_server.engine.messages import Answer, Done, Failed, Load, Loaded, LoadFailed, Started
@@ -81,7 +82,7 @@ def _run(runtime: Runtime, slot: int, batch: Batch, load: Load) -> Answer:
     return Done(batch.id, vectors, output.padded_tokens, output.shape, output.started, output.finished)
 
 
-def main() -> int:
+def main() -> NoReturn:
     """Serve the connection whose file descriptor is the first argument."""
     # Ctrl-C and service managers signal every process; the parent drains its work first and then closes the connection.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
