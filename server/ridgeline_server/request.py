@@ -6,6 +6,7 @@ All instants are seconds of CLOCK_MONOTONIC, which every process of the machine 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,13 @@ class Instants:
     finished: float = 0.0
 
 
+class Priority(StrEnum):
+    """Which work goes first: interactive before batch, and batch is never starved."""
+
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What a protocol asks the engine for.
@@ -50,6 +58,7 @@ class Request:
     received: float
     deadline: float | None = None
     normalize: bool | None = None
+    priority: Priority = Priority.INTERACTIVE
 
 
 @dataclass(frozen=True, slots=True)

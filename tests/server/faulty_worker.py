@@ -14,6 +14,7 @@ import numpy as np
 from ridgeline_server.engine import worker
 from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.base import Output, Plan
+from ridgeline_server.runtimes.grid import Shape
 
 DIM = 4
 SLOW, ABORT, RAISE, HANG, KILLED = 9001, 9002, 9003, 9004, 9005
@@ -38,10 +39,10 @@ class FaultyRuntime:
         self._misbehave(set(batch.input_ids.tolist()))
         return Output({"last_hidden_state": hidden}, rows * length, (rows, length), started, time.monotonic())
 
-    def warmup(self) -> float:
+    def warmup(self) -> dict[Shape, float]:
         if self._plan.variant == "broken":
             raise RuntimeError("the graph makes no sense")
-        return 0.01
+        return dict.fromkeys(self._plan.grid.shapes, 0.01)
 
     def measure_peak(self) -> float | None:
         return 1e9

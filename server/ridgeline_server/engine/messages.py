@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ridgeline_server.request import Float32Array
 from ridgeline_server.runtimes.base import Plan
+from ridgeline_server.runtimes.grid import Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +20,10 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The worker is warm and takes batches. `slowest_s`: the longest run of the warm-up."""
+    """The worker is warm and takes batches. `batch_s`: seconds of a batch of each shape of the grid."""
 
     peak_flops_per_s: float | None
-    slowest_s: float
+    batch_s: dict[Shape, float]
 
 
 @dataclass(frozen=True, slots=True)

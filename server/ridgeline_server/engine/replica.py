@@ -18,6 +18,7 @@ from ridgeline_server.engine.framing import FrameProtocol
 from ridgeline_server.engine.job import Assignment
 from ridgeline_server.engine.messages import Answer, Done, Failed, Load, Loaded, LoadFailed, Started
 from ridgeline_server.request import Batch
+from ridgeline_server.runtimes.grid import Shape
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class Replica:
         self._process: asyncio.subprocess.Process | None = None
         self._supervision: asyncio.Task[None] | None = None
         self._last_progress = 0.0
-        self._slowest_s = 0.0
+        self.batch_s: dict[Shape, float] = {}
         self._stopping = asyncio.Event()
         self._is_wedged = False
 
@@ -105,7 +106,7 @@ class Replica:
         if self.state is ReplicaState.LOADING:
             is_wedged = self._process is not None and now - self._last_progress > _LONGEST_LOAD_S
         else:
-            bound_s = max(least_bound_s, _WEDGED_AFTER_RUNS * self._slowest_s)
+            bound_s = max(least_bound_s, _WEDGED_AFTER_RUNS * max(self.batch_s.values(), default=0.0))
             since = [a.since if a.is_started else max(a.since, self._last_progress) for a in self.in_flight.values()]
             is_wedged = bool(since) and now - min(since) > bound_s
         if is_wedged:
@@ -180,7 +181,7 @@ class Replica:
         match answer:
             case Loaded():
                 self.failed_starts = 0
-                self._slowest_s = answer.slowest_s
+                self.batch_s = answer.batch_s
                 self.load = replace(self.load, peak_flops_per_s=answer.peak_flops_per_s)
                 if self.state is ReplicaState.LOADING:
                     self.state = ReplicaState.READY

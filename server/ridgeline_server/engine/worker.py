@@ -44,14 +44,14 @@ class Worker:
             return 0  # the parent is gone already
         try:
             runtime = load_runtime(load.plan)
-            slowest_s = runtime.warmup()
+            batch_s = runtime.warmup()
             peak = load.peak_flops_per_s or runtime.measure_peak()
         except Exception as error:  # any library error at load is reported, not raised past the process
             self._send(LoadFailed(f"{type(error).__name__}: {error}"))
             return 1
         for slot in range(load.plan.concurrency):
             Thread(target=self._run_slot, args=(runtime, slot, load), daemon=True).start()
-        self._send(Loaded(peak, slowest_s))
+        self._send(Loaded(peak, batch_s))
         try:
             while True:
                 self._batches.put(read_frame(self._stream))

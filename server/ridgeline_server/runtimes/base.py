@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ridgeline_server.request import Batch
-from ridgeline_server.runtimes.grid import ShapeGrid
+from ridgeline_server.runtimes.grid import Shape, ShapeGrid
+
+_WARMUP_RUNS = 3
+_TOO_SLOW_TO_REPEAT_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +70,8 @@ class Runtime(Protocol):
         """
         ...
 
-    def warmup(self) -> float:
-        """Run every shape of the grid once; returns the seconds of the longest run."""
+    def warmup(self) -> dict[Shape, float]:
+        """Run every shape of the grid; returns the seconds of a run of each, all slots busy."""
         ...
 
     def measure_peak(self) -> float | None:
@@ -75,10 +79,17 @@ class Runtime(Protocol):
         ...
 
 
-def warmup_batches(grid: ShapeGrid) -> list[Batch]:
-    """One batch for each shape of the grid, filled to the last token."""
-    batches = []
-    for rows, length in grid.shapes:
-        ids = np.ones(rows * length, dtype=np.int32)
-        batches.append(Batch(id=-1, input_ids=ids, lengths=np.full(rows, length, dtype=np.int32)))
-    return batches
+def warm_shape(shape: Shape, run: Callable[[Batch], Output]) -> float:
+    """Run a batch of `shape`, filled to the last token, and again to time it; returns the seconds of the faster run.
+
+    The first run may compile kernels; a shape whose first run takes longer than _TOO_SLOW_TO_REPEAT_S is run once.
+    """
+    rows, length = shape
+    batch = Batch(-1, np.ones(rows * length, dtype=np.int32), np.full(rows, length, dtype=np.int32))
+    fastest_s = math.inf
+    for _ in range(_WARMUP_RUNS):
+        output = run(batch)
+        fastest_s = min(fastest_s, output.finished - output.started)
+        if fastest_s > _TOO_SLOW_TO_REPEAT_S:
+            break
+    return fastest_s

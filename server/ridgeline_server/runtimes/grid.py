@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 MAX_SHAPES = 16
+# (rows, length) of an executed batch.
+Shape = tuple[int, int]
 _SHORTEST = 16
 _SOME_ROWS = 4
 # A call costs about as much as this many tokens before it computes anything.

@@ -7,7 +7,8 @@ import time
 import onnxruntime as ort
 
 from ridgeline_server.request import Batch
-from ridgeline_server.runtimes.base import Output, Plan, warmup_batches
+from ridgeline_server.runtimes.base import Output, Plan, warm_shape
+from ridgeline_server.runtimes.grid import Shape
 from ridgeline_server.runtimes.padding import padded_feed
 from ridgeline_server.runtimes.peak import best_rate, probe_feed, probe_flops, probe_graph
 
@@ -32,9 +33,8 @@ class OnnxRuntime:
         arrays = dict(zip(plan.outputs, values, strict=True))
         return Output(arrays, shape[0] * shape[1], shape, started, finished)
 
-    def warmup(self) -> float:
-        outputs = [self.run(batch, slot=0) for batch in warmup_batches(self._plan.grid)]
-        return max(output.finished - output.started for output in outputs)
+    def warmup(self) -> dict[Shape, float]:
+        return {shape: warm_shape(shape, lambda batch: self.run(batch, slot=0)) for shape in self._plan.grid.shapes}
 
     def measure_peak(self) -> float | None:
         graph = probe_graph(self._plan.precision)

@@ -9,7 +9,8 @@ from typing import Any
 import openvino as ov
 
 from ridgeline_server.request import Batch
-from ridgeline_server.runtimes.base import Output, Plan, warmup_batches
+from ridgeline_server.runtimes.base import Output, Plan, warm_shape
+from ridgeline_server.runtimes.grid import Shape
 from ridgeline_server.runtimes.padding import padded_feed
 from ridgeline_server.runtimes.peak import best_rate, probe_feed, probe_flops, probe_graph
 
@@ -38,11 +39,12 @@ class OpenVinoRuntime:
         arrays = {name: values[port] for name, port in self._outputs.items()}
         return Output(arrays, shape[0] * shape[1], shape, started, finished)
 
-    def warmup(self) -> float:
+    def warmup(self) -> dict[Shape, float]:
         """All slots at once: each stream holds its own cores, so warming up in parallel takes no longer."""
         slots = range(self._plan.concurrency)
         with ThreadPoolExecutor(len(slots)) as pool:
-            return max(pool.map(self._warm_slot, slots))
+            timings = list(pool.map(self._warm_slot, slots))
+        return {shape: max(timing[shape] for timing in timings if shape in timing) for shape in self._plan.grid.shapes}
 
     def measure_peak(self) -> float | None:
         graph = probe_graph(self._plan.precision)
@@ -53,14 +55,13 @@ class OpenVinoRuntime:
         feed = probe_feed()
         return best_rate(lambda: request.infer(feed, share_inputs=True, share_outputs=True), probe_flops())
 
-    def _warm_slot(self, slot: int) -> float:
-        slowest_s = 0.0
-        for batch in warmup_batches(self._plan.grid):
-            # Shapes this large take seconds and gigabytes: one slot at a time is enough to know that they run.
-            if slot == 0 or len(batch.input_ids) <= _MOST_TOKENS_ON_ALL_SLOTS:
-                output = self.run(batch, slot)
-                slowest_s = max(slowest_s, output.finished - output.started)
-        return slowest_s
+    def _warm_slot(self, slot: int) -> dict[Shape, float]:
+        # Shapes over the bound take seconds and gigabytes: one slot is enough to know that they run.
+        return {
+            shape: warm_shape(shape, lambda batch: self.run(batch, slot))
+            for shape in self._plan.grid.shapes
+            if slot == 0 or shape[0] * shape[1] <= _MOST_TOKENS_ON_ALL_SLOTS
+        }
 
 
 def _properties(threads: int, streams: int) -> dict[str, Any]:
