@@ -17,7 +17,7 @@ from ridgeline_bench.options import Options
 from ridgeline_bench.plan import Plan
 from ridgeline_bench.target import Target, find_address, first_model, parse_target, try_once
 
-FORMAT = 1
+FORMAT = 2
 
 Measured = tuple[dict[str, Any], results.Sample]
 
@@ -43,7 +43,7 @@ def benchmark(options: Options, say: Callable[[str], None], on_tick: Callable[[f
     plan = Plan(
         address=address,
         port=target.port,
-        requests=tuple(target.request(body) for body in bodies),
+        requests=tuple(target.request(body, options.request_timeout_s) for body in bodies),
         concurrency=options.concurrency,
         rate=options.rate,
         warmup_s=options.warmup_s,
@@ -98,6 +98,7 @@ def _inputs(options: Options, target: Target, corpus: Corpus, model: str | None)
         "duration_s": options.duration_s,
         "warmup_s": options.warmup_s,
         "timeout_s": options.timeout_s,
+        "request_timeout_s": options.request_timeout_s,
         "texts": {
             "source": corpus.source,
             "count": len(corpus.texts),

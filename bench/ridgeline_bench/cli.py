@@ -40,6 +40,9 @@ def bench(
     model: Annotated[str | None, typer.Option(help="Model to ask for; else the first that /v1/models lists.")] = None,
     processes: Annotated[int, typer.Option(help="Processes that make the load; one is enough for most servers.")] = 1,
     timeout: Annotated[float, typer.Option(help="Seconds after which a request has failed.")] = 30.0,
+    request_timeout: Annotated[
+        float | None, typer.Option(help="Seconds that each request gives the server, in X-Request-Timeout; else none.")
+    ] = None,
     max_connections: Annotated[int, typer.Option(help="Open loop: connections open at once, at most.")] = 1024,
     seed: Annotated[int, typer.Option(help="Of the texts' order and the random arrivals.")] = 0,
     out: Annotated[Path, typer.Option(help="Directory for the JSON file and the plot.")] = Path("ridgeline-bench"),
@@ -65,6 +68,7 @@ def bench(
         model=model,
         processes=processes,
         timeout_s=timeout,
+        request_timeout_s=request_timeout,
         max_connections=max_connections,
         seed=seed,
         out=out,

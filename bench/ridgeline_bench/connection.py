@@ -29,18 +29,21 @@ class Connection(asyncio.Protocol):
     """Sends one request at a time; `replied` follows each, `closed` ends it.
 
     sent:     instant that the latency of the running request counts from
+    written:  instant at which it was written
     deadline: instant at which the running request has failed
     busy:     a request is running
     reusable: the last reply left the connection open for another request
     failed:   the connection ended with an error
+    has_retry_after: the last reply has a Retry-After header
     """
 
     def __init__(self, owner: Owner) -> None:
-        self.sent = 0.0
+        self.sent = self.written = 0.0
         self.deadline = 0.0
         self.busy = False
         self.reusable = True
         self.failed = False
+        self.has_retry_after = False
         self._owner = owner
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -52,10 +55,11 @@ class Connection(asyncio.Protocol):
         self._is_complete = False
         self._keeps_alive = False
 
-    def send(self, request: bytes, sent: float, deadline: float) -> None:
+    def send(self, request: bytes, sent: float, written: float, deadline: float) -> None:
         """Write a whole request; only when the connection is open and not busy."""
         assert self._transport is not None and not self.busy
         self.sent = sent
+        self.written = written
         self.deadline = deadline
         self.busy = True
         self._has_head = self._is_complete = False
@@ -106,12 +110,14 @@ class Connection(asyncio.Protocol):
         self._chunks.clear()
         self._timing = None
         self._tokens = 0
-        self._has_length = False
+        self._has_length = self.has_retry_after = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         size = len(name)
         if size == 13 and name.lower() == b"server-timing":
             self._timing = value
+        elif size == 11 and name.lower() == b"retry-after":
+            self.has_retry_after = True
         elif size in (14, 17) and name.lower() in (b"content-length", b"transfer-encoding"):
             self._has_length = True
         elif size == 16 and name.lower() == b"x-compute-tokens":

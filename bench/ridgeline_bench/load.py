@@ -10,7 +10,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection as Pipe
 
 from ridgeline_bench.connection import Connection
-from ridgeline_bench.plan import REFUSED, RESET, TIMEOUT, UNREACHABLE, Outcome, Plan, Progress
+from ridgeline_bench.plan import REFUSED, REFUSED_STATUS, RESET, TIMEOUT, UNREACHABLE, Outcome, Plan, Progress
 
 _SWEEP_S = 0.1
 _PROGRESS_S = 0.5
@@ -82,17 +82,17 @@ class Load(ABC):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def record(self, sent: float, code: int, tokens: int = 0) -> float:
-        """Note a reply or an error; returns now."""
+    def record(self, sent: float, code: int, tokens: int = 0, written: float | None = None) -> None:
+        """Note a reply or an error; `written` None: it never was."""
         now = time.monotonic()
         outcome = self.outcome
         outcome.sent.append(sent)
+        outcome.written.append(now if written is None else written)
         outcome.done.append(now)
         outcome.codes.append(code)
         outcome.tokens.append(tokens)
-        if not 200 <= code < 300:
+        if not 200 <= code < 300 and code != REFUSED_STATUS:
             self._errors += 1
-        return now
 
     def opened(self, connection: Connection) -> None:
         self.opening -= 1
@@ -100,17 +100,19 @@ class Load(ABC):
         self.connections.add(connection)
         self.idle(connection)
 
-    def send(self, connection: Connection, sent: float) -> None:
+    def send(self, connection: Connection, sent: float, now: float) -> None:
         """Send the next request; its latency counts from `sent`."""
         self.running += 1
         requests = self.plan.requests
         request = requests[self._next_request]
         self._next_request = (self._next_request + 1) % len(requests)
-        connection.send(request, sent, sent + self.plan.timeout_s)
+        connection.send(request, sent, now, sent + self.plan.timeout_s)
 
     def replied(self, connection: Connection, code: int, tokens: int, timing: bytes | None) -> None:
         self.running -= 1
-        self.record(connection.sent, code, tokens)
+        self.record(connection.sent, code, tokens, connection.written)
+        if code == REFUSED_STATUS and not connection.has_retry_after:
+            self.outcome.refused_without_retry_after += 1
         if timing is not None and 200 <= code < 300 and self._is_measured(connection.sent):
             self._add_timing(timing)
         if connection.reusable and (self.is_sending or self.waiting()):

@@ -29,7 +29,7 @@ class ClosedLoop(Load):
         if not self.is_sending:
             connection.close()
         elif now < self.outcome.ended:
-            self.send(connection, now)
+            self.send(connection, now, now)
         # else the timer that closes the window, and with it this connection, is a little late
 
     def lost(self, failed: bool) -> None:
@@ -115,7 +115,7 @@ class OpenLoop(Load):
 
     def _send(self, connection: Connection, intended: float) -> None:
         now = time.monotonic()
-        self.send(connection, intended)
+        self.send(connection, intended, now)
         lag = now - intended
         outcome = self.outcome
         outcome.lag_sum_s += lag

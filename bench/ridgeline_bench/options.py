@@ -28,6 +28,7 @@ class Options:
     model: str | None
     processes: int
     timeout_s: float
+    request_timeout_s: float | None
     max_connections: int
     seed: int
     out: Path
@@ -59,6 +60,7 @@ def check(options: Options) -> None:
         ("--duration", options.duration_s, 0.1),
         ("--warmup", options.warmup_s, 0.0),
         ("--timeout", options.timeout_s, 0.001),
+        ("--request-timeout", 1.0 if options.request_timeout_s is None else options.request_timeout_s, 0.001),
     ):
         if not math.isfinite(seconds) or seconds < least:
             raise UsageError(f"{flag} is {seconds:g}; it should be at least {least:g} seconds")

@@ -12,6 +12,7 @@ CLOSED = -4
 MALFORMED = -5
 UNREACHABLE = -6
 EMPTY = -7
+REFUSED_STATUS = 429
 
 ERROR_KINDS = {
     TIMEOUT: "timeout",
@@ -53,6 +54,7 @@ class Outcome:
     """What one generator process saw. Instants are seconds of CLOCK_MONOTONIC.
 
     sent:     [replies] when each request was sent; in the open loop when it was meant to be, if that was earlier
+    written:  [replies] when it was really written: later than `sent` where it waited for a connection
     done:     [replies] when its reply was complete, or it had failed
     codes:    [replies] HTTP status, or a negative key of ERROR_KINDS
     tokens:   [replies] tokens that the server said it worked on, 0 = not said
@@ -61,10 +63,12 @@ class Outcome:
     cpu_s, replies_in_window: of this process within the window
     lag_sum_s, lag_max_s: how much later than intended requests were written, over `lag_count`
     waited_for_connection: arrivals that had to wait because max_connections were open
+    refused_without_retry_after: replies 429 that do not say when to come back
     unfinished: requests without reply when the run was cut short
     """
 
     sent: array[float] = field(default_factory=lambda: array("d"))
+    written: array[float] = field(default_factory=lambda: array("d"))
     done: array[float] = field(default_factory=lambda: array("d"))
     codes: array[int] = field(default_factory=lambda: array("h"))
     tokens: array[int] = field(default_factory=lambda: array("i"))
@@ -79,6 +83,7 @@ class Outcome:
     lag_count: int = 0
     connections_opened: int = 0
     waited_for_connection: int = 0
+    refused_without_retry_after: int = 0
     unfinished: int = 0
 
 

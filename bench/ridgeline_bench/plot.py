@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _LATENCY = "#1f5fa8"
 _THROUGHPUT = "#2a7f4f"
 _ERRORS = "#c0392b"
+_REFUSED = "#c98a1b"
 _QUIET = "#666666"
 _WIDE_RANGE = 30.0
 
@@ -94,6 +95,7 @@ def _throughput(axes: Axes, result: Mapping[str, Any]) -> None:
     edges = [each["second"] for each in series] + [series[-1]["second"] + series[-1]["seconds"]] if series else []
     replies = [each["replies"] / each["seconds"] for each in series]
     errors = [each["errors"] / each["seconds"] for each in series]
+    refused = [each["refused"] / each["seconds"] for each in series]
     axes.set_title("Throughput over time")
     axes.set_xlabel("time since the measurement began [s]")
     axes.set_ylabel("replies per second")
@@ -107,10 +109,12 @@ def _throughput(axes: Axes, result: Mapping[str, Any]) -> None:
     rate = result["inputs"]["rate_requests_per_s"]
     if rate is not None:
         axes.axhline(rate, color=_LATENCY, linestyle=":", linewidth=1.2, label=f"offered {rate:g}/s")
+    if any(refused):
+        axes.stairs(refused, edges, color=_REFUSED, linewidth=2, label="refused (429)")
     if any(errors):
         axes.stairs(errors, edges, color=_ERRORS, linewidth=2, label="errors")
     axes.set_xlim(0, edges[-1])
-    axes.set_ylim(0, 1.3 * max([*replies, *errors, rate or 0.0, 1.0]))
+    axes.set_ylim(0, 1.3 * max([*replies, *errors, *refused, rate or 0.0, 1.0]))
     axes.legend(loc="upper center", ncols=4, fontsize=9, frameon=False, columnspacing=1.2)
 
 

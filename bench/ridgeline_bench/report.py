@@ -37,7 +37,7 @@ def title(result: Mapping[str, Any]) -> str:
 def rows(result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """(name, value) of the table."""
     figures, server, generator = result["results"], result["server"], result["generator"]
-    yield "requests", f"{figures['requests']:,} sent, {figures['succeeded']:,} succeeded"
+    yield "requests", f"{figures['requests']:,} sent, {figures['succeeded']:,} succeeded{_refused(figures)}"
     yield "throughput", _throughput(figures)
     latency = figures["latency_s"]
     if latency is not None:
@@ -86,6 +86,10 @@ def milliseconds(seconds: float) -> str:
     value = seconds * 1e3
     digits = 0 if value >= 100 else 1 if value >= 10 else 2
     return f"{value:,.{digits}f} ms"
+
+
+def _refused(figures: Mapping[str, Any]) -> str:
+    return f", {figures['refused']:,} refused with 429" if figures["refused"] else ""
 
 
 def _throughput(figures: Mapping[str, Any]) -> str:

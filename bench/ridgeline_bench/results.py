@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ridgeline_bench.plan import ERROR_KINDS, Outcome
+from ridgeline_bench.plan import ERROR_KINDS, REFUSED_STATUS, Outcome
 
 Float64Array = npt.NDArray[np.float64]
 
@@ -20,6 +20,10 @@ DEFINITIONS = {
     "latency_s": "of requests that succeeded: from sending the request until the whole reply was there; in the open "
     "loop from the instant at which the request was meant to be sent, so that a stalled server is charged for it",
     "throughput": "successful replies that arrived within the window / its seconds",
+    "service_s": "of requests that succeeded: from writing the request until the whole reply was there; less than "
+    "latency_s where a request had to wait in the generator",
+    "refused": "status 429: the server said that it is full, which is an answer and no error",
+    "refused_latency_s": "as latency_s, of refused requests",
     "succeeded": "status 2xx and a whole reply that is not empty",
     "tokens": "usage.prompt_tokens of the replies (or the header x-compute-tokens); null when the server tells neither",
     "server_timing_s": "mean per phase of the Server-Timing headers of successful replies",
@@ -33,12 +37,13 @@ DEFINITIONS = {
 class Sample:
     """All requests of a run, merged over the processes; instants in seconds since the measured window opened.
 
-    sent, done: [requests] float64
+    sent, written, done: [requests] float64
     codes:      [requests] HTTP status or a negative key of ERROR_KINDS
     tokens:     [requests] as the server told, 0 = not told
     """
 
     sent: Float64Array
+    written: Float64Array
     done: Float64Array
     codes: npt.NDArray[np.int64]
     tokens: npt.NDArray[np.int64]
@@ -47,6 +52,11 @@ class Sample:
     @property
     def succeeded(self) -> npt.NDArray[np.bool_]:
         return (self.codes >= 200) & (self.codes < 300)
+
+    @property
+    def refused(self) -> npt.NDArray[np.bool_]:
+        refused: npt.NDArray[np.bool_] = self.codes == REFUSED_STATUS
+        return refused
 
     @property
     def measured(self) -> npt.NDArray[np.bool_]:
@@ -59,8 +69,21 @@ class Sample:
     @property
     def latencies(self) -> Float64Array:
         """Seconds, of the measured requests that succeeded, ascending."""
-        chosen = self.measured & self.succeeded
-        return np.sort(self.done[chosen] - self.sent[chosen])
+        return self._seconds(self.sent, self.succeeded)
+
+    @property
+    def service(self) -> Float64Array:
+        """As latencies, counted from the instant at which the request was written."""
+        return self._seconds(self.written, self.succeeded)
+
+    @property
+    def refusals(self) -> Float64Array:
+        """As latencies, of the measured requests that were refused."""
+        return self._seconds(self.sent, self.refused)
+
+    def _seconds(self, since: Float64Array, kind: npt.NDArray[np.bool_]) -> Float64Array:
+        chosen = self.measured & kind
+        return np.sort(self.done[chosen] - since[chosen])
 
 
 def merge(outcomes: Sequence[Outcome]) -> Sample:
@@ -68,6 +91,7 @@ def merge(outcomes: Sequence[Outcome]) -> Sample:
     opened = outcomes[0].measured_from
     return Sample(
         sent=np.concatenate([np.frombuffer(each.sent, np.float64) for each in outcomes]) - opened,
+        written=np.concatenate([np.frombuffer(each.written, np.float64) for each in outcomes]) - opened,
         done=np.concatenate([np.frombuffer(each.done, np.float64) for each in outcomes]) - opened,
         codes=np.concatenate([np.frombuffer(each.codes, np.int16) for each in outcomes]).astype(np.int64),
         tokens=np.concatenate([np.frombuffer(each.tokens, np.int32) for each in outcomes]).astype(np.int64),
@@ -83,11 +107,14 @@ def figures(sample: Sample, outcomes: Sequence[Outcome], texts_per_request: int)
     replies = int(answered.sum())
     tokens = int(sample.tokens[answered].sum())
     succeeded = int((sample.measured & sample.succeeded).sum())
+    refused = int((sample.measured & sample.refused).sum())
     return {
         "duration_s": seconds,
         "requests": measured,
         "succeeded": succeeded,
-        "failed": measured - succeeded,
+        "refused": refused,
+        "refused_without_retry_after": sum(each.refused_without_retry_after for each in outcomes),
+        "failed": measured - succeeded - refused,
         "unfinished": sum(each.unfinished for each in outcomes),
         "errors": errors(sample),
         "throughput_requests_per_s": replies / seconds if seconds else 0.0,
@@ -95,6 +122,8 @@ def figures(sample: Sample, outcomes: Sequence[Outcome], texts_per_request: int)
         "tokens": tokens or None,
         "tokens_per_s": tokens / seconds if tokens and seconds else None,
         "latency_s": latency_figures(sample.latencies),
+        "service_s": latency_figures(sample.service),
+        "refused_latency_s": latency_figures(sample.refusals),
         "latency_histogram": histogram(sample.latencies),
         "per_second": per_second(sample),
         "server_timing_s": timing_means(outcomes),
@@ -102,8 +131,8 @@ def figures(sample: Sample, outcomes: Sequence[Outcome], texts_per_request: int)
 
 
 def errors(sample: Sample) -> dict[str, int]:
-    """How often each status, or kind of failure, ended a measured request that did not succeed."""
-    codes = sample.codes[sample.measured & ~sample.succeeded]
+    """How often each status, or kind of failure, ended a measured request that neither succeeded nor was refused."""
+    codes = sample.codes[sample.measured & ~sample.succeeded & ~sample.refused]
     counts = Counter(codes.tolist())
     return {ERROR_KINDS.get(code, str(code)): count for code, count in counts.most_common()}
 
@@ -133,7 +162,7 @@ def histogram(latencies: Float64Array) -> dict[str, list[float] | list[int]] | N
 
 
 def per_second(sample: Sample) -> list[dict[str, Any]]:
-    """For each second of the window: good replies and errors that arrived in it, and the good ones' latencies.
+    """For each second of the window: good replies, refusals and errors that came in it, and the good ones' latencies.
 
     The last entry may cover less than a second: `seconds` says how much.
     """
@@ -148,7 +177,8 @@ def per_second(sample: Sample) -> list[dict[str, Any]]:
                 "second": second,
                 "seconds": span,
                 "replies": int(good.sum()),
-                "errors": int((arrived & ~sample.succeeded).sum()),
+                "refused": int((arrived & sample.refused).sum()),
+                "errors": int((arrived & ~sample.succeeded & ~sample.refused).sum()),
                 "p50_s": latencies.get("p50"),
                 "p99_s": latencies.get("p99"),
             }

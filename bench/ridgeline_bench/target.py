@@ -42,11 +42,12 @@ class Target:
             fields = {"model": model, "input": given, "encoding_format": "base64"}
         return json.dumps(fields, ensure_ascii=False).encode()
 
-    def request(self, body: bytes) -> bytes:
-        """A whole HTTP/1.1 request around a body."""
+    def request(self, body: bytes, timeout_s: float | None = None) -> bytes:
+        """A whole HTTP/1.1 request around a body; `timeout_s`: what its X-Request-Timeout says, None = it has none."""
+        deadline = "" if timeout_s is None else f"X-Request-Timeout: {timeout_s:g}\r\n"
         head = (
             f"POST {self.path} HTTP/1.1\r\nHost: {self._authority}\r\nContent-Type: application/json\r\n"
-            f"Accept: */*\r\nUser-Agent: ridgeline-bench\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"Accept: */*\r\nUser-Agent: ridgeline-bench\r\n{deadline}Content-Length: {len(body)}\r\n\r\n"
         )
         return head.encode("ascii") + body
 

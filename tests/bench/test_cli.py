@@ -123,7 +123,7 @@ def test_waiting_for_a_connection_is_part_of_the_latency(server: Server, bench: 
 
 
 def test_errors_are_counted_by_status_and_kind(server: Server, bench: Bench) -> None:
-    kinds = {1: Reply(429), 2: Reply(how="reset"), 3: Reply(how="close"), 4: Reply(how="garbage"), 5: Reply(body=b"")}
+    kinds = {1: Reply(418), 2: Reply(how="reset"), 3: Reply(how="close"), 4: Reply(how="garbage"), 5: Reply(body=b"")}
 
     def behave(number: int) -> Reply:
         kind = kinds.get(number % 8, Reply())
@@ -136,7 +136,7 @@ def test_errors_are_counted_by_status_and_kind(server: Server, bench: Bench) -> 
     sent = [number % 8 for number in range(1, len(server.arrivals))]
     assert figures["requests"] == len(sent)
     expected = {
-        "429": sent.count(1),
+        "418": sent.count(1),
         "connection reset": sent.count(2),
         "closed before the reply ended": sent.count(3),
         "malformed reply": sent.count(4),
@@ -144,7 +144,19 @@ def test_errors_are_counted_by_status_and_kind(server: Server, bench: Bench) -> 
     }
     assert figures["errors"] == expected
     assert figures["succeeded"] == len(sent) - sum(expected.values())
-    assert "429" in result.output
+    assert "418" in result.output
+
+
+def test_refusals_are_counted_apart_from_errors(server: Server, bench: Bench) -> None:
+    told = ("Retry-After: 1",)
+    server.behave = lambda number: Reply(429 if number % 3 else 200, delay_s=0.005, headers=told if number % 2 else ())
+    result = bench("--concurrency", "2", "--request-timeout", "1.5")
+    figures = bench.json["results"]
+    sent = range(1, len(server.arrivals))
+    assert figures["refused"] == sum(bool(number % 3) for number in sent)
+    assert figures["refused_without_retry_after"] == sum(bool(number % 3) and number % 2 == 0 for number in sent)
+    assert (figures["failed"], figures["errors"]) == (0, {})
+    assert "refused with 429" in result.output
 
 
 @pytest.mark.parametrize("load", [("--concurrency", "4"), ("--rate", "50")], ids=["closed", "open"])
@@ -208,6 +220,7 @@ def test_a_run_without_any_success_fails(server: Server, bench: Bench) -> None:
     result = bench("--concurrency", "1", duration=0.3)
     assert result.exit_code == 1
     assert "no request succeeded" in result.output and "429" in result.output
+    assert bench.json["results"]["refused"] > 0
     assert bench.json["results"]["latency_s"] is None
 
 

@@ -23,11 +23,11 @@ def result(sample: Sample) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("requests", "code", "duration_s"),
     [(0, 200, 1.0), (1, 200, 1.0), (3, 429, 2.5), (5000, 200, 0.1), (40, 200, 3.01)],
-    ids=["none", "one", "only errors", "a short run", "a last sliver"],
+    ids=["none", "one", "only refusals", "a short run", "a last sliver"],
 )
 def test_draws_any_run(requests: int, code: int, duration_s: float, tmp_path: Path) -> None:
     sent = np.linspace(0, duration_s, requests, endpoint=False)
     codes, tokens = np.full(requests, code, dtype=np.int64), np.zeros(requests, dtype=np.int64)
-    sample = Sample(sent, sent + np.linspace(0.001, 0.5, requests), codes, tokens, duration_s)
+    sample = Sample(sent, sent, sent + np.linspace(0.001, 0.5, requests), codes, tokens, duration_s)
     plot.draw(result(sample), sample, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

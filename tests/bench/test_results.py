@@ -9,10 +9,13 @@ from ridgeline_bench import results
 from ridgeline_bench.plan import TIMEOUT, Outcome
 
 
-def outcome(requests: list[tuple[float, float, int, int]], opened: float = 100.0, seconds: float = 2.0) -> Outcome:
-    """requests: (sent, done, code, tokens), instants relative to the window."""
+def outcome(
+    requests: list[tuple[float, float, int, int]], opened: float = 100.0, seconds: float = 2.0, late: float = 0.0
+) -> Outcome:
+    """requests: (sent, done, code, tokens), instants relative to the window; each was written `late` seconds late."""
     return Outcome(
         sent=array("d", [opened + each[0] for each in requests]),
+        written=array("d", [opened + each[0] + late for each in requests]),
         done=array("d", [opened + each[1] for each in requests]),
         codes=array("h", [each[2] for each in requests]),
         tokens=array("i", [each[3] for each in requests]),
@@ -33,13 +36,21 @@ def test_only_what_was_sent_in_the_window_is_measured() -> None:
         ]
     )
     figures = results.figures(results.merge([seen]), [seen], texts_per_request=4)
-    assert (figures["requests"], figures["succeeded"], figures["failed"]) == (4, 2, 2)
-    assert figures["errors"] == {"429": 1, "timeout": 1}
+    assert (figures["requests"], figures["succeeded"], figures["refused"], figures["failed"]) == (4, 2, 1, 1)
+    assert figures["errors"] == {"timeout": 1}
     assert figures["throughput_requests_per_s"] == 1.0
     assert figures["throughput_texts_per_s"] == 4.0
     assert (figures["tokens"], figures["tokens_per_s"]) == (20, 10.0)
     assert figures["latency_s"]["min"] == pytest.approx(0.2)
     assert figures["latency_s"]["max"] == pytest.approx(0.6)
+
+
+def test_service_time_leaves_out_what_the_generator_waited() -> None:
+    seen = outcome([(0.1, 0.5, 200, 0), (0.2, 0.3, 429, 0)], late=0.05)
+    figures = results.figures(results.merge([seen]), [seen], texts_per_request=1)
+    assert figures["latency_s"]["max"] == pytest.approx(0.4)
+    assert figures["service_s"]["max"] == pytest.approx(0.35)
+    assert figures["refused_latency_s"]["max"] == pytest.approx(0.1)
 
 
 def test_percentiles_and_histogram_of_known_latencies() -> None:

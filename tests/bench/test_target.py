@@ -21,6 +21,12 @@ def test_reads_urls(url: str, path: str | None, expected: Target) -> None:
     assert parse_target(url, path) == expected
 
 
+def test_a_request_tells_its_deadline_where_it_has_one() -> None:
+    target = parse_target("localhost:8000", None)
+    assert b"X-Request-Timeout: 2.5\r\n" in target.request(b"{}", 2.5)
+    assert b"X-Request-Timeout" not in target.request(b"{}")
+
+
 @pytest.mark.parametrize(
     ("url", "path", "says"),
     [
