@@ -21,7 +21,10 @@ class ServerConfig:
     overlong:               what happens to inputs over the model's maximum, unless a request says
     max_batch_tokens:       tokens that one batch may execute, padding included; None = chosen per runtime
     max_queue_tokens:       tokens that may wait, over all requests, before new ones are refused with 429
+    max_queue_bytes:        bytes that the bodies of unanswered requests may hold before new ones are refused with 429
+    max_request_tokens:     tokens that one request may hold, summed over its inputs after truncation, else 413
     max_age_s:              how long a request may be overtaken by others
+    drain_timeout_s:        how long a stopping server waits for the requests that it has accepted
     """
 
     bundles: tuple[Path, ...]
@@ -35,5 +38,8 @@ class ServerConfig:
     max_client_batch_size: int = 2048
     max_body_bytes: int = 4 * 1024 * 1024
     max_queue_tokens: int = 524_288
+    max_queue_bytes: int = 256 * 1024 * 1024
+    max_request_tokens: int = 524_288
     max_age_s: float = 0.1
     request_timeout_s: float = 60.0
+    drain_timeout_s: float = 25.0

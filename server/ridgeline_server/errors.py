@@ -2,7 +2,8 @@
 
 RequestError
 ├── InvalidInputError      400/422  the input is wrong: what, what is allowed, what to do
-│   └── InputTooLongError  413      more tokens than the model takes, and truncation was refused
+│   ├── InputTooLongError  413      more tokens than the model takes, and truncation was refused
+│   └── RequestTooLargeError 413    more tokens than one request may hold
 ├── UnknownModelError      404      no such model is served
 ├── OverloadedError        429      the queue is full; try again after `retry_after_s`
 ├── UnavailableError       503      no replica can serve; try again after `retry_after_s`
@@ -35,6 +36,10 @@ class InvalidInputError(RequestError):
 
 class InputTooLongError(InvalidInputError):
     """The input has more tokens than the model takes, and truncation was refused."""
+
+
+class RequestTooLargeError(InvalidInputError):
+    """The inputs of one request hold, after truncation, more tokens than `max_request_tokens`."""
 
 
 class UnknownModelError(RequestError):

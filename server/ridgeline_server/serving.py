@@ -48,6 +48,10 @@ MaxBodyBytes = Annotated[int, _option("MAX_BODY_BYTES", "Size of a request's bod
 MaxQueueTokens = Annotated[
     int, _option("MAX_QUEUE_TOKENS", "Tokens that may wait before requests are refused with 429.", min=1)
 ]
+MaxQueueBytes = Annotated[
+    int, _option("MAX_QUEUE_BYTES", "Bytes of unanswered bodies before requests are refused with 429.", min=1)
+]
+MaxRequestTokens = Annotated[int, _option("MAX_REQUEST_TOKENS", "Tokens that one request may hold, else 413.", min=1)]
 MaxAge = Annotated[
     float,
     _option(
@@ -59,6 +63,10 @@ RequestTimeout = Annotated[
     _option(
         "REQUEST_TIMEOUT_S", "Seconds after which a request without X-Request-Timeout gets 504.", min=0.001, max=86_400
     ),
+]
+DrainTimeout = Annotated[
+    float,
+    _option("DRAIN_TIMEOUT_S", "Seconds that a stopping server gives to requests that it has accepted.", min=0),
 ]
 
 
@@ -75,8 +83,11 @@ def serve(
     max_client_batch_size: MaxClientBatchSize = _DEFAULTS.max_client_batch_size,
     max_body_bytes: MaxBodyBytes = _DEFAULTS.max_body_bytes,
     max_queue_tokens: MaxQueueTokens = _DEFAULTS.max_queue_tokens,
+    max_queue_bytes: MaxQueueBytes = _DEFAULTS.max_queue_bytes,
+    max_request_tokens: MaxRequestTokens = _DEFAULTS.max_request_tokens,
     max_age_s: MaxAge = _DEFAULTS.max_age_s,
     request_timeout_s: RequestTimeout = _DEFAULTS.request_timeout_s,
+    drain_timeout_s: DrainTimeout = _DEFAULTS.drain_timeout_s,
 ) -> None:
     """Serve bundles over HTTP: OpenAI's /v1/embeddings, text-embeddings-inference's /embed, and a cost report.
 
@@ -94,8 +105,11 @@ def serve(
         max_client_batch_size=max_client_batch_size,
         max_body_bytes=max_body_bytes,
         max_queue_tokens=max_queue_tokens,
+        max_queue_bytes=max_queue_bytes,
+        max_request_tokens=max_request_tokens,
         max_age_s=max_age_s,
         request_timeout_s=request_timeout_s,
+        drain_timeout_s=drain_timeout_s,
     )
     _run(config)
 

@@ -108,7 +108,7 @@ class FakeEngine:
     def is_ready(self) -> bool:
         return self.ready
 
-    def retry_after(self) -> float | None:
+    def retry_after(self, name: str | None = None) -> float | None:
         return self.full_for_s
 
     def fail_with(self, error: Exception) -> None:

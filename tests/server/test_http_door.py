@@ -8,6 +8,7 @@ from ridgeline_server.errors import (
     InputTooLongError,
     InvalidInputError,
     OverloadedError,
+    RequestTooLargeError,
     UnavailableError,
     UnknownModelError,
 )
@@ -25,6 +26,7 @@ JSON = {"content-type": "application/json"}
     [
         (InvalidInputError("bad", "input"), (400, None), (422, "Validation")),
         (InputTooLongError("long", "input"), (400, "context_length_exceeded"), (413, "Validation")),
+        (RequestTooLargeError("much", "input"), (400, "too_many_tokens"), (413, "Validation")),
         (UnknownModelError("none"), (404, "model_not_found"), (404, "Validation")),
         (OverloadedError("full", 2.3), (429, "rate_limit_exceeded"), (429, "Overloaded")),
         (UnavailableError("down", 0.2), (503, "service_unavailable"), (503, "Unhealthy")),

@@ -25,6 +25,11 @@ class Engine(Protocol):
         """Whether every model has a live replica."""
         ...
 
-    def retry_after(self) -> float | None:
-        """Seconds to wait when the queue is full, else None."""
+    def retry_after(self, name: str | None = None) -> float | None:
+        """Seconds to wait when the queue of the model is full, else None; it is asked before a body is read.
+
+        name: a served model's name, None = not known yet: full when every model's queue is
+
+        Raises: UnavailableError when no replica of the model (None: of any model) can serve
+        """
         ...

@@ -24,6 +24,7 @@ from ridgeline_server.errors import (
     InvalidInputError,
     OverloadedError,
     RequestError,
+    RequestTooLargeError,
     UnavailableError,
     UnknownModelError,
 )
@@ -74,6 +75,7 @@ _INVALID = "invalid_request_error"
 _MAPPINGS: tuple[tuple[type[RequestError], _Mapping], ...] = (
     (InputTooLongError, _Mapping((400, _INVALID, "context_length_exceeded"), (413, "Validation"), 413)),
     (TooManyInputsError, _Mapping((400, _INVALID, "too_many_inputs"), (413, "Validation"), 413)),
+    (RequestTooLargeError, _Mapping((400, _INVALID, "too_many_tokens"), (413, "Validation"), 413)),
     (EmptyInputError, _Mapping((400, _INVALID, None), (400, "Empty"), 400)),
     (InvalidInputError, _Mapping((400, _INVALID, None), (422, "Validation"), 400)),
     (UnknownModelError, _Mapping((404, _INVALID, "model_not_found"), (404, "Validation"), 404)),
