@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ridgeline_server.request import Batch
+from ridgeline_server.runtimes.devices import CPU, Device
 from ridgeline_server.runtimes.grid import Shape, ShapeGrid
 
 _WARMUP_RUNS = 3
@@ -23,11 +24,14 @@ class Plan:
     """How one variant of a bundle is run.
 
     graph:        file of the ONNX graph
-    precision:    dtype that the matmuls run in: "fp32" or "int8"
-    threads:      cores that the replica may use
-    concurrency:  batches that the replica runs at once, each on threads / concurrency cores
+    precision:    dtype that the matmuls run in: "fp32", "bf16", "fp16" or "int8"
+    threads:      CPU threads that the replica may use
+    concurrency:  batches that the replica runs at once, each on an equal share of the device
     outputs:      names of the graph's outputs that the task needs
     why:          the reason for the choice, for people
+    device:       where it runs
+    float_precision: dtype of what runs in floating point: the same as `precision`, or what int8 left over
+    cores:        CPUs that the worker binds itself to, None = wherever the system puts it
     """
 
     variant: str
@@ -40,6 +44,9 @@ class Plan:
     pad_token_id: int
     outputs: tuple[str, ...]
     why: str
+    device: Device = CPU
+    float_precision: str = "fp32"
+    cores: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

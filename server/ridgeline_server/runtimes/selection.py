@@ -11,6 +11,7 @@ from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import StartupError
 from ridgeline_server.runtimes.base import Plan, Runtime
 from ridgeline_server.runtimes.cores import has_fast_int8, is_x86
+from ridgeline_server.runtimes.devices import CPU, Device
 from ridgeline_server.runtimes.grid import make_grid
 from ridgeline_server.tasks.feature_extraction import POOLINGS
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 RUNTIMES = ("onnxruntime", "openvino")
+FLOAT_PRECISIONS = ("fp32", "bf16", "fp16")
 # Past these a larger batch is hardly faster per token on a CPU core, and everyone in it waits longer.
 _STREAM_BATCH_TOKENS = 256
 _CORE_BATCH_TOKENS = 128
@@ -43,18 +45,68 @@ def choose_plan(bundle: Bundle, config: ServerConfig, threads: int, least_thread
     runtime, why_runtime = _choose_runtime(variant, config.runtime)
     concurrency = threads if runtime == "openvino" else 1
     budget = config.max_batch_tokens or max(_STREAM_BATCH_TOKENS, _CORE_BATCH_TOKENS * least_threads // concurrency)
+    return make_plan(
+        bundle,
+        variant,
+        runtime,
+        precision=variant.precision,
+        device=CPU,
+        threads=threads,
+        concurrency=concurrency,
+        max_batch_tokens=budget,
+        why=f"{why_variant}; {why_runtime}",
+    )
+
+
+def make_plan(
+    bundle: Bundle,
+    variant: Variant,
+    runtime: str,
+    *,
+    precision: str,
+    device: Device,
+    threads: int,
+    concurrency: int,
+    max_batch_tokens: int,
+    why: str,
+    float_precision: str | None = None,
+    cores: tuple[int, ...] | None = None,
+) -> Plan:
+    """A plan with everything chosen.
+
+    precision:        one of `precisions(variant, runtime)`
+    max_batch_tokens: tokens that one batch may execute, padding included
+    float_precision:  what int8 left over runs in: "fp32" (None), "bf16" or "fp16"; else the precision itself
+    Raises StartupError for a precision that the runtime does not compute the variant in.
+    """
+    allowed = precisions(variant, runtime)
+    if precision not in allowed:
+        raise StartupError(
+            f"variant '{variant.name}' does not run in {precision} on {runtime}; allowed: {', '.join(allowed)}"
+        )
+    manifest = bundle.manifest
     return Plan(
         variant=variant.name,
         runtime=runtime,
         graph=bundle.path / variant.graph,
-        precision=variant.precision,
+        precision=precision,
         threads=threads,
         concurrency=concurrency,
-        grid=make_grid(manifest.max_tokens, budget),
+        grid=make_grid(manifest.max_tokens, max_batch_tokens),
         pad_token_id=manifest.pad_token_id,
         outputs=_OUTPUTS[manifest.task],
-        why=f"{why_variant}; {why_runtime}",
+        why=why,
+        device=device,
+        float_precision=(float_precision or "fp32") if precision == "int8" else precision,
+        cores=cores,
     )
+
+
+def precisions(variant: Variant, runtime: str) -> tuple[str, ...]:
+    """Precisions that a runtime can compute a variant in, its own first; the machine may lack some of them."""
+    if runtime != "openvino" or variant.precision == "int8":
+        return (variant.precision,)
+    return variant.precision, *(name for name in FLOAT_PRECISIONS if name != variant.precision)
 
 
 def replica_threads(devices: str, cores: int) -> list[int]:
