@@ -7,7 +7,7 @@ import time
 import onnxruntime as ort
 
 from ridgeline_server.request import Batch
-from ridgeline_server.runtimes.base import Output, Plan, warm_shape
+from ridgeline_server.runtimes.base import Output, Plan, warm_shapes
 from ridgeline_server.runtimes.grid import Shape
 from ridgeline_server.runtimes.padding import padded_feed
 from ridgeline_server.runtimes.peak import best_rate, probe_feed, probe_flops, probe_graph
@@ -34,7 +34,7 @@ class OnnxRuntime:
         return Output(arrays, shape[0] * shape[1], shape, started, finished)
 
     def warmup(self) -> dict[Shape, float]:
-        return {shape: warm_shape(shape, lambda batch: self.run(batch, slot=0)) for shape in self._plan.grid.shapes}
+        return warm_shapes(self._plan.grid.shapes, lambda batch: self.run(batch, slot=0))
 
     def measure_peak(self) -> float | None:
         graph = probe_graph(self._plan.precision)

@@ -9,7 +9,7 @@ from typing import Any
 import openvino as ov
 
 from ridgeline_server.request import Batch
-from ridgeline_server.runtimes.base import Output, Plan, warm_shape
+from ridgeline_server.runtimes.base import Output, Plan, warm_shapes
 from ridgeline_server.runtimes.grid import Shape
 from ridgeline_server.runtimes.padding import padded_feed
 from ridgeline_server.runtimes.peak import best_rate, probe_feed, probe_flops, probe_graph
@@ -57,11 +57,8 @@ class OpenVinoRuntime:
 
     def _warm_slot(self, slot: int) -> dict[Shape, float]:
         # Shapes over the bound take seconds and gigabytes: one slot is enough to know that they run.
-        return {
-            shape: warm_shape(shape, lambda batch: self.run(batch, slot))
-            for shape in self._plan.grid.shapes
-            if slot == 0 or shape[0] * shape[1] <= _MOST_TOKENS_ON_ALL_SLOTS
-        }
+        shapes = [s for s in self._plan.grid.shapes if slot == 0 or s[0] * s[1] <= _MOST_TOKENS_ON_ALL_SLOTS]
+        return warm_shapes(shapes, lambda batch: self.run(batch, slot))
 
 
 def _properties(threads: int, streams: int) -> dict[str, Any]:
