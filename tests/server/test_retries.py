@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ridgeline_server.engine.job import Assignment, Item, Job
-from ridgeline_server.engine.retries import MOST_KILLS, MOST_LONE_FAILURES, judge
+from ridgeline_server.engine.retries import MOST_LONE_KILLS, MOST_LONE_FAILURES, judge
 from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.errors import ExecutionError, UnavailableError
 from ridgeline_server.request import Instants, Request
@@ -59,7 +59,7 @@ async def test_a_single_sequence_beside_others_is_not_yet_suspect(items: list[It
 
 async def test_kills_from_outside_make_nobody_guilty(items: list[Item]) -> None:
     lone = Assignment(1, items[:1], is_alone=True, is_started=True)
-    for _ in range(MOST_KILLS - 1):
+    for _ in range(MOST_LONE_KILLS - 1):
         assert len(judge(lone, "killed", is_outside_kill=True).retries) == 1
     [(_, error)] = judge(lone, "killed", is_outside_kill=True).failures
     assert isinstance(error, UnavailableError)

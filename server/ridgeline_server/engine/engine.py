@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 
@@ -26,10 +25,6 @@ from ridgeline_server.errors import (
 from ridgeline_server.request import Instants, ModelInfo, Request, Result
 from ridgeline_server.tasks.feature_extraction import normalize
 
-log = logging.getLogger(__name__)
-
-_WATCH_INTERVAL_S = 1.0
-_WEDGED_AFTER_S = 10.0
 _MOST_FAILED_STARTS = 2
 _POLL_S = 0.01
 _MOST_PENDING_CHARACTERS = 64 * 1024 * 1024
@@ -42,14 +37,12 @@ class Engine:
         self._models = list(models)
         self._by_name = {model.served.name: model for model in models}
         self._config = config
-        self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start all replicas, one after another, so that each measures its peak undisturbed; return when all are ready.
 
         Raises StartupError when a model cannot be loaded.
         """
-        self._watch = asyncio.get_running_loop().create_task(self._watch_replicas())
         for model in self._models:
             for replica in model.served.replicas:
                 replica.start()
@@ -57,8 +50,6 @@ class Engine:
 
     async def stop(self) -> None:
         """End all workers; requests that are still in the engine get an error."""
-        if self._watch is not None:
-            self._watch.cancel()
         await asyncio.gather(*(model.served.stop() for model in self._models))
         for model in self._models:
             model.tokenizer.stop()
@@ -131,15 +122,6 @@ class Engine:
         if model.tokenizer.pending_characters > _MOST_PENDING_CHARACTERS:
             return 1.0
         return model.served.backlog.retry_after_s(model.served.queued_tokens)
-
-    async def _watch_replicas(self) -> None:
-        while True:
-            await asyncio.sleep(_WATCH_INTERVAL_S)
-            for model in self._models:
-                try:
-                    model.served.kill_wedged(_WEDGED_AFTER_S)
-                except Exception:  # the watch must go on, whatever one model's worker does
-                    log.exception("model '%s' cannot be watched", model.served.name)
 
 
 def _result(served: ServedModel, job: Job, tokens: list[Tokens], outputs: np.ndarray) -> Result:

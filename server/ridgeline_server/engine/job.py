@@ -47,14 +47,14 @@ class Item:
     """One sequence of a job.
 
     lone_failures: how often the runtime failed, or its worker died by itself, while running this sequence alone
-    kills:         how often somebody killed the worker that was running it
+    lone_kills:    how often somebody killed the worker that was running it by itself
     """
 
     job: Job
     index: int
     tokens: Tokens
     lone_failures: int = 0
-    kills: int = 0
+    lone_kills: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -62,12 +62,10 @@ class Assignment:
     """A batch on a replica.
 
     is_alone:    the replica runs nothing beside it
-    is_started:  the runtime has begun with it
-    since:       instant at which it was sent, or started
+    is_started:  the runtime has begun with it; known once it failed or its worker died
     """
 
     id: int
     items: list[Item]
     is_alone: bool = False
     is_started: bool = False
-    since: float = 0.0

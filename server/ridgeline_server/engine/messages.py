@@ -1,4 +1,4 @@
-"""What the server and its worker processes say to each other, pickled over a socket pair."""
+"""What the server and its worker processes say to each other, over a socket pair."""
 
 from __future__ import annotations
 
@@ -34,13 +34,6 @@ class LoadFailed:
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """The runtime begins with a batch."""
-
-    batch_id: int
-
-
-@dataclass(frozen=True, slots=True)
 class Done:
     """A batch is done. outputs: [sequences, dim] float32; `shape` is what was executed, (rows, length)."""
 
@@ -60,4 +53,4 @@ class Failed:
     message: str
 
 
-Answer = Loaded | LoadFailed | Started | Done | Failed
+Answer = Loaded | LoadFailed | Done | Failed

@@ -103,11 +103,6 @@ class ServedModel:
         job.future.add_done_callback(lambda _: self._drop(waiting))
         self._dispatch_soon()
 
-    def kill_wedged(self, least_bound_s: float) -> None:
-        """Kill the workers that run one batch for longer than `least_bound_s` seconds, or its due if that is more."""
-        for replica in self.replicas:
-            replica.kill_if_wedged(time.monotonic(), least_bound_s)
-
     async def stop(self) -> None:
         """End the workers; what is still here gets an error."""
         self._is_stopped = True
@@ -119,6 +114,9 @@ class ServedModel:
     def on_loaded(self, replica: Replica) -> None:
         self.load_error = None
         self.was_ready.set()
+        self._dispatch_soon()
+
+    def on_recovered(self, replica: Replica) -> None:
         self._dispatch_soon()
 
     def on_load_failed(self, replica: Replica, message: str) -> None:

@@ -1,22 +1,23 @@
-"""A replica: one worker process, started again whenever it dies."""
+"""A replica: one worker process, watched, and started again whenever it dies."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import signal
-import socket
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
-from ridgeline_server.engine.framing import FrameProtocol
+from ridgeline_server.engine.backoff import Backoff
 from ridgeline_server.engine.job import Assignment
-from ridgeline_server.engine.messages import Answer, Done, Failed, Load, Loaded, LoadFailed, Started
+from ridgeline_server.engine.messages import Answer, Done, Failed, Load, Loaded, LoadFailed
+from ridgeline_server.engine.process import WorkerProcess, describe_exit, spawn_worker
+from ridgeline_server.engine.watch import TICK_S, Health, Watch, is_lost
 from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.grid import Shape
 
@@ -25,20 +26,21 @@ log = logging.getLogger(__name__)
 # -P: modules come from the installation, never from the working directory.
 WORKER_COMMAND = (sys.executable, "-P", "-m", "ridgeline_server.engine.worker")
 
-_FIRST_BACKOFF_S = 0.05
-_LONGEST_BACKOFF_S = 10.0
 _STOP_GRACE_S = 2.0
 _LONGEST_LOAD_S = 900.0
-_WEDGED_AFTER_RUNS = 20
+_LEAST_BOUND_S = 3.0
+_STUCK_AFTER_RUNS = 20
+_LOADING = 0  # stands among the ids of batches, which are positive, for the load
 # Signals by which people and the kernel end a process; a crash of the runtime shows others (SEGV, ABRT, BUS, …).
 _OUTSIDE_SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
 
 class ReplicaState(Enum):
-    """Where a replica stands."""
+    """Where a replica stands. UNRESPONSIVE: its worker gives no sign of life; it is READY again when it does."""
 
     LOADING = "loading"
     READY = "ready"
+    UNRESPONSIVE = "unresponsive"
     DOWN = "down"
     STOPPED = "stopped"
 
@@ -56,6 +58,16 @@ class Listener(Protocol):
 
     def on_died(self, replica: Replica, lost: list[Assignment], reason: str, is_outside_kill: bool) -> None: ...
 
+    def on_recovered(self, replica: Replica) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a worker ended, and whether somebody else ended it."""
+
+    reason: str
+    is_outside_kill: bool
+
 
 class Replica:
     """Supervises one worker process and carries batches to it."""
@@ -65,17 +77,26 @@ class Replica:
         self.load = load
         self.state = ReplicaState.LOADING
         self.in_flight: dict[int, Assignment] = {}
-        self.failed_starts = 0
-        self.pid: int | None = None
+        self.batch_s: dict[Shape, float] = {}
         self._listener = listener
         self._command = command
-        self._connection: FrameProtocol | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self._worker: WorkerProcess | None = None
         self._supervision: asyncio.Task[None] | None = None
-        self._last_progress = 0.0
-        self.batch_s: dict[Shape, float] = {}
         self._stopping = asyncio.Event()
-        self._is_wedged = False
+        self._backoff = Backoff()
+        self._bounds_s: dict[int, float] = {}
+        self._ready_since: float | None = None
+        self._end: _End | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id, None while there is no worker."""
+        return None if self._worker is None else self._worker.pid
+
+    @property
+    def failed_starts(self) -> int:
+        """How many workers in a row ended before they were ready."""
+        return self._backoff.failed_starts
 
     @property
     def peak_flops_per_s(self) -> float | None:
@@ -93,26 +114,10 @@ class Replica:
 
     def send(self, assignment: Assignment, batch: Batch) -> None:
         """Hand a batch to the worker; its answer comes through the listener."""
-        assert self._connection is not None, "batches go to ready replicas only"
-        assignment.since = time.monotonic()
+        assert self._worker is not None, "batches go to ready replicas only"
         self.in_flight[assignment.id] = assignment
-        self._connection.send(batch)  # lost when the worker is gone: the supervision sees its end and retries
-
-    def kill_if_wedged(self, now: float, least_bound_s: float) -> None:
-        """Kill a worker that runs one batch for too long: `least_bound_s`, or many times its slowest warm-up run.
-
-        A batch that waits in the worker counts from the worker's last sign of life.
-        """
-        if self.state is ReplicaState.LOADING:
-            is_wedged = self._process is not None and now - self._last_progress > _LONGEST_LOAD_S
-        else:
-            bound_s = max(least_bound_s, _WEDGED_AFTER_RUNS * max(self.batch_s.values(), default=0.0))
-            since = [a.since if a.is_started else max(a.since, self._last_progress) for a in self.in_flight.values()]
-            is_wedged = bool(since) and now - min(since) > bound_s
-        if is_wedged:
-            log.error("replica %d hangs: its worker is killed", self.index)
-            self._is_wedged = True
-            self._kill()
+        self._bounds_s[assignment.id] = self._bound_s(batch)
+        self._worker.send(batch)  # lost when the worker is gone: the supervision sees its end and retries
 
     async def stop(self) -> None:
         """End the worker: it exits when its connection closes, and is killed when it does not."""
@@ -120,81 +125,126 @@ class Replica:
         self._stopping.set()
         if self._supervision is None:
             return
-        self._close_connection()
+        if self._worker is not None:
+            self._worker.hang_up()
         done, _ = await asyncio.wait([self._supervision], timeout=_STOP_GRACE_S)
         if not done:
-            self._kill()
+            if self._worker is not None:
+                self._worker.kill()
             await self._supervision
 
     async def _supervise(self) -> None:
         while not self._stopping.is_set():
             try:
-                reason, is_outside_kill = await self._live_once()
+                end = await self._live_once()
             except Exception as error:  # no process to be had, say: the next try may succeed
                 log.exception("replica %d cannot run its worker", self.index)
-                reason, is_outside_kill = f"its worker cannot run: {error}", False
-                self._kill()
-            self._close_connection()
+                end = _End(f"its worker cannot run: {error}", is_outside_kill=False)
             if not self._stopping.is_set():
-                log.error("replica %d: %s; starting it again", self.index, reason)
-                self.failed_starts += self.state is ReplicaState.LOADING
+                log.error("replica %d: %s; starting it again", self.index, end.reason)
+                self._backoff.died(None if self._ready_since is None else time.monotonic() - self._ready_since)
                 self.state = ReplicaState.DOWN
-                self._fail_in_flight(reason, is_outside_kill)
+                self._lose_in_flight(end)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), self._backoff_s())
-        self._fail_in_flight("the server is stopping", is_outside_kill=True)
+                    await asyncio.wait_for(self._stopping.wait(), self._backoff.wait_s)
+        self._lose_in_flight(_End("the server is stopping", is_outside_kill=True))
 
-    async def _live_once(self) -> tuple[str, bool]:
-        """One worker from start to end: how it ended, and whether somebody else ended it."""
+    async def _live_once(self) -> _End:
+        """One worker from start to end."""
         self.state = ReplicaState.LOADING
-        self._is_wedged = False
-        self._last_progress = time.monotonic()
-        self._process = await self._spawn()
-        self.pid = self._process.pid
-        status = await self._process.wait()
-        self.pid = None
-        # Answers that the worker sent before it ended may still have to be read.
-        await asyncio.sleep(0)
-        return _describe(status, self._is_wedged), not self._is_wedged and -status in _OUTSIDE_SIGNALS
+        self._ready_since = self._end = None
+        self._bounds_s = {_LOADING: _LONGEST_LOAD_S}
+        slots = self.load.plan.concurrency
+        worker = self._worker = await spawn_worker(self._command, slots, self._handle, self._distrust)
+        watching = asyncio.get_running_loop().create_task(self._watch(worker))
+        try:
+            if self._stopping.is_set():
+                worker.hang_up()
+            worker.send(self.load)
+            status = await worker.wait()
+            for batch_id in worker.running():
+                if batch_id in self.in_flight:
+                    self.in_flight[batch_id].is_started = True
+            return self._end or _End(describe_exit(status), -status in _OUTSIDE_SIGNALS)
+        finally:
+            watching.cancel()
+            worker.close()
+            self._worker = None
 
-    async def _spawn(self) -> asyncio.subprocess.Process:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *self._command,
-                str(theirs.fileno()),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,  # Ctrl-C is for the server, which drains before it ends its workers
-            )
-        _, self._connection = await asyncio.get_running_loop().create_unix_connection(
-            lambda: FrameProtocol(self._handle), sock=ours
-        )
-        if self._stopping.is_set():
-            self._close_connection()
-        else:
-            self._connection.send(self.load)
-        return process
+    async def _watch(self, worker: WorkerProcess) -> None:
+        watch = Watch()
+        while True:
+            await asyncio.sleep(TICK_S)
+            try:
+                self._tick(worker, watch)
+            except Exception:  # the watch must go on, whatever one tick met
+                log.exception("replica %d cannot be watched", self.index)
+
+    def _tick(self, worker: WorkerProcess, watch: Watch) -> None:
+        health = watch.tick(worker.beats, worker.running(), self._bounds_s)
+        if health is Health.STUCK:
+            self._put_down(worker, _End("its worker hung and was killed", is_outside_kill=False))
+        elif health is Health.SILENT:
+            if self.state is ReplicaState.READY:
+                self.state = ReplicaState.UNRESPONSIVE
+                log.warning("replica %d gives no sign of life", self.index)
+            is_stopped = worker.is_stopped()
+            if is_lost(
+                watch.silent_ticks,
+                is_loading=self.state is ReplicaState.LOADING,
+                is_starved=worker.is_starved(),
+                is_stopped=is_stopped,
+            ):
+                manner = "was stopped" if is_stopped else "gave no sign of life"
+                self._put_down(worker, _End(f"its worker {manner} and was killed", is_outside_kill=is_stopped))
+        elif self.state is ReplicaState.UNRESPONSIVE and watch.silent_ticks == 0:
+            self.state = ReplicaState.READY
+            self._listener.on_recovered(self)
+
+    def _put_down(self, worker: WorkerProcess, end: _End) -> None:
+        if self._end is None:
+            self._end = end
+            log.error("replica %d: %s", self.index, end.reason)
+        worker.kill()
+
+    def _distrust(self, complaint: str) -> None:
+        if self._worker is not None:
+            self._put_down(self._worker, _End(f"its worker talks nonsense: {complaint}", is_outside_kill=False))
 
     def _handle(self, answer: Answer) -> None:
-        self._last_progress = time.monotonic()
+        try:
+            self._take(answer)
+        except Exception:  # a listener that fails must not end the connection
+            log.exception("replica %d: an answer of its worker was lost", self.index)
+
+    def _take(self, answer: Answer) -> None:
         match answer:
             case Loaded():
-                self.failed_starts = 0
-                self.batch_s = answer.batch_s
-                self.load = replace(self.load, peak_flops_per_s=answer.peak_flops_per_s)
-                if self.state is ReplicaState.LOADING:
-                    self.state = ReplicaState.READY
-                    self._listener.on_loaded(self)
+                self._loaded(answer)
             case LoadFailed():
                 self._listener.on_load_failed(self, answer.message)
-            case Started():
-                assignment = self.in_flight[answer.batch_id]
-                assignment.is_started, assignment.since = True, self._last_progress
-            case Done():
-                self._done(self.in_flight.pop(answer.batch_id), answer)
-            case Failed():
-                self._listener.on_failed(self, self.in_flight.pop(answer.batch_id), answer.message)
+            case Done() | Failed():
+                assignment = self.in_flight.pop(answer.batch_id, None)
+                self._bounds_s.pop(answer.batch_id, None)
+                if assignment is None:
+                    self._distrust(f"an answer to batch {answer.batch_id}, which it does not have")
+                elif isinstance(answer, Done):
+                    self._done(assignment, answer)
+                else:
+                    self._listener.on_failed(self, assignment, answer.message)
+            case _:
+                self._distrust(f"a message of type {type(answer).__name__}")
+
+    def _loaded(self, loaded: Loaded) -> None:
+        if self.state is not ReplicaState.LOADING:
+            return
+        self._backoff.came_up()
+        self._bounds_s.clear()
+        self._ready_since = time.monotonic()
+        self.batch_s = loaded.batch_s
+        self.load = replace(self.load, peak_flops_per_s=loaded.peak_flops_per_s)
+        self.state = ReplicaState.READY
+        self._listener.on_loaded(self)
 
     def _done(self, assignment: Assignment, done: Done) -> None:
         try:
@@ -203,32 +253,12 @@ class Replica:
             log.exception("replica %d gave an answer that cannot be used", self.index)
             self._listener.on_failed(self, assignment, f"its answer cannot be used: {error}")
 
-    def _kill(self) -> None:
-        if self._process is not None and self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                self._process.kill()
-
-    def _fail_in_flight(self, reason: str, is_outside_kill: bool) -> None:
+    def _lose_in_flight(self, end: _End) -> None:
         lost = list(self.in_flight.values())
         self.in_flight.clear()
-        self._listener.on_died(self, lost, reason, is_outside_kill)
+        self._listener.on_died(self, lost, end.reason, end.is_outside_kill)
 
-    def _backoff_s(self) -> float:
-        """Nothing for a worker that was up; longer each time it dies before it is."""
-        if not self.failed_starts:
-            return 0.0
-        return float(min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2**self.failed_starts))
-
-    def _close_connection(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-
-def _describe(status: int, is_wedged: bool) -> str:
-    if is_wedged:
-        return "its worker hung and was killed"
-    if status < 0:
-        names = {number.value: number.name for number in signal.Signals}
-        return f"its worker was ended by {names.get(-status, f'signal {-status}')}"
-    return f"its worker exited with status {status}"
+    def _bound_s(self, batch: Batch) -> float:
+        """Seconds after which a batch is stuck: many times what its shape took at warm-up."""
+        shape = self.load.plan.grid.fit(len(batch.lengths), int(batch.lengths.max()))
+        return max(_LEAST_BOUND_S, _STUCK_AFTER_RUNS * self.batch_s.get(shape, 0.0))

@@ -2,7 +2,9 @@
 
 A batch that was running is retried in halves, each alone on its replica, so that one bad sequence costs its batch mates
 a retry and no more. A sequence is guilty only when it failed MOST_LONE_FAILURES times while running alone, and a worker
-that somebody killed makes nobody guilty: after MOST_KILLS of those the request is told to come back later.
+that somebody killed makes nobody guilty. But the kernel kills too, when memory runs out, and a sequence may be what
+takes the memory: after MOST_LONE_KILLS while it ran alone the request is told to come back later. Kills count
+only then, so that however large the batch, its other sequences outlive the halving that finds the one.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from ridgeline_server.engine.job import Assignment, Item
 from ridgeline_server.errors import ExecutionError, UnavailableError
 
 MOST_LONE_FAILURES = 2
-MOST_KILLS = 6
+MOST_LONE_KILLS = 6
 _RETRY_AFTER_S = 5.0
 
 
@@ -42,25 +44,21 @@ def judge(assignment: Assignment, reason: str, *, is_outside_kill: bool) -> Verd
     if not assignment.is_started:
         verdict.retries.append(Retry(items, assignment.is_alone))
         return verdict
-    if is_outside_kill:
-        items = _survive_kill(items, verdict)
-    elif len(items) == 1 and assignment.is_alone:
-        items = _survive_failure(items[0], reason, verdict)
+    if len(items) == 1 and assignment.is_alone:
+        [item] = items
+        items = _survive_kill(item, verdict) if is_outside_kill else _survive_failure(item, reason, verdict)
     half = (len(items) + 1) // 2
     verdict.retries.extend(Retry(part, is_alone=True) for part in (items[:half], items[half:]) if part)
     return verdict
 
 
-def _survive_kill(items: list[Item], verdict: Verdict) -> list[Item]:
-    survivors = []
-    for item in items:
-        item.kills += 1
-        if item.kills < MOST_KILLS:
-            survivors.append(item)
-        else:
-            message = f"the worker was killed {item.kills} times while running this request; try again later"
-            verdict.failures.append((item, UnavailableError(message, _RETRY_AFTER_S)))
-    return survivors
+def _survive_kill(item: Item, verdict: Verdict) -> list[Item]:
+    item.lone_kills += 1
+    if item.lone_kills < MOST_LONE_KILLS:
+        return [item]
+    message = f"the worker was killed {item.lone_kills} times while running this request; try again later"
+    verdict.failures.append((item, UnavailableError(message, _RETRY_AFTER_S)))
+    return []
 
 
 def _survive_failure(item: Item, reason: str, verdict: Verdict) -> list[Item]:
