@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ridgeline_server.engine.job import Assignment, Item, Job
-from ridgeline_server.engine.retries import MOST_LONE_KILLS, MOST_LONE_FAILURES, judge
+from ridgeline_server.engine.retries import MOST_LONE_FAILURES, MOST_LONE_KILLS, judge
 from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.errors import ExecutionError, UnavailableError
 from ridgeline_server.request import Instants, Request

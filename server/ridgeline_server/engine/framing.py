@@ -20,11 +20,11 @@ from ridgeline_server.request import Batch, Int32Array
 Buffers = list[bytes | memoryview]
 
 # Far above any batch's answer: a larger size is no size but garbage.
-LARGEST_BODY_BYTES = 1 << 30
+LARGEST_BODY_BYTES = 1 << 28
 
 _HEADER = struct.Struct("=II")
 HEADER_BYTES = _HEADER.size
-_PICKLE, _BATCH, _DONE = range(3)
+_PICKLE, _BATCH, _DONE = _KINDS = range(3)
 # Of both, sizes are multiples of 4, so that the arrays behind them are aligned.
 _BATCH_HEAD = struct.Struct("=qIII")  # id, sequences, tokens, whether there are type ids
 _DONE_HEAD = struct.Struct("=qddIIIII")  # id, started, finished, padded tokens, rows and length executed, [n, dim]
@@ -52,11 +52,9 @@ def decode(kind: int, body: memoryview) -> Any:
             return _decode_done(body)
         if kind == _BATCH:
             return _decode_batch(body)
-        if kind == _PICKLE:
-            return pickle.loads(body)
+        return pickle.loads(body)
     except Exception as error:  # whatever unpickling garbage raises
         raise FramingError(f"{len(body)} bytes make no message: {error!r}") from error
-    raise FramingError(f"kind {kind} is unknown")
 
 
 def _encode_batch(batch: Batch) -> Buffers:
@@ -96,8 +94,10 @@ def _decode_done(body: memoryview) -> Done:
 
 
 def read_header(data: bytes, start: int = 0) -> tuple[int, int]:
-    """(size of the body, kind) of the header at `start`. Raises FramingError when there can be no such size."""
+    """(size of the body, kind) of the header at `start`. Raises FramingError when there is no such thing."""
     size, kind = _HEADER.unpack_from(data, start)
+    if kind not in _KINDS:
+        raise FramingError(f"kind {kind} is unknown")
     if size > LARGEST_BODY_BYTES:
         raise FramingError(f"a message of {size} bytes is announced, at most {LARGEST_BODY_BYTES} are allowed")
     return size, kind
