@@ -8,16 +8,25 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, checker, helper, numpy_helper
 
 PROBES = Path(__file__).parents[2] / "server/ridgeline_server/runtimes/probes"
-SIZE = 1024
+CPU_SIZE, GPU_SIZE = 1024, 8192
 
 
-def fp32() -> ModelProto:
+def matmul_fp32() -> ModelProto:
     """MatMul(x, W), W filled with 0.5."""
-    fill = numpy_helper.from_array(np.array([0.5], np.float32))
-    return _model([_constant("w", fill), helper.make_node("MatMul", ["x", "w"], ["y"])])
+    return _plain(np.float32, CPU_SIZE)
 
 
-def int8() -> ModelProto:
+def matmul_gpu_fp32() -> ModelProto:
+    """The same, large."""
+    return _plain(np.float32, GPU_SIZE)
+
+
+def matmul_gpu_fp16() -> ModelProto:
+    """The same, large, in float16 from input to output."""
+    return _plain(np.float16, GPU_SIZE)
+
+
+def matmul_int8() -> ModelProto:
     """MatMul(dequantize(quantize(x)), dequantize(W)): activations uint8 per tensor, weights int8."""
     return _model(
         [
@@ -34,8 +43,13 @@ def int8() -> ModelProto:
     )
 
 
+def _plain(dtype: type[np.floating], size: int) -> ModelProto:
+    fill = numpy_helper.from_array(np.array([0.5], dtype))
+    return _model([_constant("w", fill), helper.make_node("MatMul", ["x", "w"], ["y"])], dtype, size)
+
+
 def _constant(name: str, fill: TensorProto) -> NodeProto:
-    """A [SIZE, SIZE] constant that runtimes fold at load, in a few bytes of file."""
+    """A [size, size] constant that runtimes fold at load, in a few bytes of file."""
     return helper.make_node("ConstantOfShape", ["shape"], [name], value=fill)
 
 
@@ -43,16 +57,18 @@ def _scalar(name: str, value: np.generic) -> NodeProto:
     return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(np.array(value)))
 
 
-def _model(nodes: list[NodeProto]) -> ModelProto:
-    shape = numpy_helper.from_array(np.array([SIZE, SIZE], np.int64), "shape")
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [SIZE, SIZE])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [SIZE, SIZE])
+def _model(nodes: list[NodeProto], dtype: type[np.floating] = np.float32, size: int = CPU_SIZE) -> ModelProto:
+    element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    shape = numpy_helper.from_array(np.array([size, size], np.int64), "shape")
+    x, y = (helper.make_tensor_value_info(name, element, [size, size]) for name in ("x", "y"))
     graph = helper.make_graph(nodes, "matmul", [x], [y], [shape])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     checker.check_model(model)
     return model
 
 
+BUILDERS = (matmul_fp32, matmul_int8, matmul_gpu_fp32, matmul_gpu_fp16)
+
 if __name__ == "__main__":
-    for build in (fp32, int8):
-        (PROBES / f"matmul_{build.__name__}.onnx").write_bytes(build().SerializeToString())
+    for build in BUILDERS:
+        (PROBES / f"{build.__name__}.onnx").write_bytes(build().SerializeToString())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ridgeline_estimate.errors import EstimateError
@@ -15,8 +14,7 @@ from ridgeline_server.engine.model import BatchObserver, ServedModel
 from ridgeline_server.engine.tokenization import TextTokenizer, TokenizerThreads
 from ridgeline_server.errors import StartupError
 from ridgeline_server.request import ModelInfo
-from ridgeline_server.runtimes.cores import available_cores
-from ridgeline_server.runtimes.selection import choose_plan, replica_threads
+from ridgeline_server.runtimes.selection import choose_plans
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +47,7 @@ class LoadedModel:
             queued_sequences=served.queued_sequences,
             queued_tokens=served.queued_tokens,
             reasons=served.reasons,
+            device=served.plan.device.kind,
             max_batch_tokens=max(rows * length for rows, length in served.plan.grid.shapes),
         )
 
@@ -62,16 +61,15 @@ def load_models(config: ServerConfig, observe: BatchObserver) -> list[LoadedMode
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise StartupError(f"two bundles share the name '{twice[0]}'; rename one directory, since requests name models")
-    threads = replica_threads(config.devices, available_cores())
-    return [_load(config, index, name, threads, observe) for index, name in enumerate(names)]
+    return [_load(config, index, name, observe) for index, name in enumerate(names)]
 
 
-def _load(config: ServerConfig, index: int, name: str, threads: Sequence[int], observe: BatchObserver) -> LoadedModel:
+def _load(config: ServerConfig, index: int, name: str, observe: BatchObserver) -> LoadedModel:
     path = config.bundles[index]
     try:
         bundle = read_bundle(path)
         created = int((path / MANIFEST_NAME).stat().st_mtime)
-        plans = [choose_plan(bundle, config, count, min(threads)) for count in threads]
+        plans = choose_plans(bundle, config)
         bundle.verify(plans[0].variant)
         shape = ModelShape.from_dict(dict(bundle.manifest.shape))
         costs = CostTable(shape, bundle.manifest.max_tokens)
@@ -92,4 +90,5 @@ def _load(config: ServerConfig, index: int, name: str, threads: Sequence[int], o
         backlog=Backlog(config.max_queue_tokens, config.request_timeout_s),
         observe=observe,
     )
-    return LoadedModel(served, TokenizerThreads(tokenizer, threads=max(2, sum(threads))), shape, created)
+    threads = max(2, sum(plan.threads for plan in plans))
+    return LoadedModel(served, TokenizerThreads(tokenizer, threads), shape, created)

@@ -32,6 +32,9 @@ class Plan:
     device:       where it runs
     float_precision: dtype of what runs in floating point: the same as `precision`, or what int8 left over
     cores:        CPUs that the worker binds itself to, None = wherever the system puts it
+    device_share: the replica's share of the device: 1/n when n replicas share a GPU
+    inputs:       names of the graph's inputs
+    fingerprint:  digest of the variant's files
     """
 
     variant: str
@@ -47,6 +50,9 @@ class Plan:
     device: Device = CPU
     float_precision: str = "fp32"
     cores: tuple[int, ...] | None = None
+    device_share: float = 1.0
+    inputs: tuple[str, ...] = ()
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +73,20 @@ class Output:
     finished: float
 
 
+class DeviceLostError(BaseException):
+    """The device's context is lost, so that every later batch would fail too: the process must end and be replaced.
+
+    No Exception, as SystemExit is none: who answers for a batch that failed must not go on with the next.
+    """
+
+
 class Runtime(Protocol):
     """Runs batches of one variant on one device. `run` may be called from `concurrency` threads at once."""
 
     def run(self, batch: Batch, slot: int) -> Output:
         """Execute a batch; `slot` in 0 … concurrency-1 names the caller, so that buffers are reused without locks.
 
-        Raises any exception of the runtime's library when it fails.
+        Raises any exception of the runtime's library when it fails, and DeviceLostError when it will fail from now on.
         """
         ...
 
@@ -82,7 +95,7 @@ class Runtime(Protocol):
         ...
 
     def measure_peak(self) -> float | None:
-        """Measured peak of all the replica's cores in the plan's precision, FLOP/s; None when it cannot be measured."""
+        """Measured peak of the replica's share of its device in the plan's precision, FLOP/s; None without a probe."""
         ...
 
 

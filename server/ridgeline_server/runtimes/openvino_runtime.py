@@ -12,9 +12,10 @@ from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.base import Output, Plan, warm_shapes
 from ridgeline_server.runtimes.grid import Shape
 from ridgeline_server.runtimes.padding import padded_feed
-from ridgeline_server.runtimes.peak import best_rate, probe_feed, probe_flops, probe_graph
+from ridgeline_server.runtimes.peak import best_rate, make_probe
 
 _MOST_TOKENS_ON_ALL_SLOTS = 2048
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
 class OpenVinoRuntime:
@@ -24,7 +25,9 @@ class OpenVinoRuntime:
         self._plan = plan
         self._core = ov.Core()
         model = self._core.read_model(plan.graph)
-        self._compiled = self._core.compile_model(model, "CPU", _properties(plan.threads, plan.concurrency))
+        properties = _properties(plan.threads, plan.concurrency, plan.float_precision)
+        self._compiled = self._core.compile_model(model, "CPU", properties)
+        _check_precision(self._compiled, plan.float_precision)
         self._inputs = [port.any_name for port in self._compiled.inputs]
         self._outputs = {name: self._compiled.output(name) for name in plan.outputs}
         self._requests = [self._compiled.create_infer_request() for _ in range(plan.concurrency)]
@@ -47,13 +50,15 @@ class OpenVinoRuntime:
         return {shape: max(timing[shape] for timing in timings if shape in timing) for shape in self._plan.grid.shapes}
 
     def measure_peak(self) -> float | None:
-        graph = probe_graph(self._plan.precision)
-        if graph is None:
+        plan = self._plan
+        probe = make_probe(plan.precision)
+        if probe is None:
             return None
-        model = self._core.read_model(graph)
-        request = self._core.compile_model(model, "CPU", _properties(self._plan.threads, 1)).create_infer_request()
-        feed = probe_feed()
-        return best_rate(lambda: request.infer(feed, share_inputs=True, share_outputs=True), probe_flops())
+        model = self._core.read_model(probe.graph)
+        properties = _properties(plan.threads, 1, plan.float_precision)
+        request = self._core.compile_model(model, "CPU", properties).create_infer_request()
+        feed = {"x": probe.x}
+        return best_rate(lambda: request.infer(feed, share_inputs=True, share_outputs=True), probe.flops)
 
     def _warm_slot(self, slot: int) -> dict[Shape, float]:
         # Shapes over the bound take seconds and gigabytes: one slot is enough to know that they run.
@@ -61,12 +66,19 @@ class OpenVinoRuntime:
         return warm_shapes(shapes, lambda batch: self.run(batch, slot))
 
 
-def _properties(threads: int, streams: int) -> dict[str, Any]:
+def _properties(threads: int, streams: int, float_precision: str) -> dict[str, Any]:
     return {
         "NUM_STREAMS": streams,
         "INFERENCE_NUM_THREADS": threads,
-        # The default on CPUs with bf16 is bf16: that would be another plan, with another quality.
-        "INFERENCE_PRECISION_HINT": "f32",
+        # The default on CPUs with bf16 is bf16: that is a plan of its own, with a quality of its own.
+        "INFERENCE_PRECISION_HINT": _HINTS[float_precision],
         # The server's cores come from its affinity mask and quota; OpenVINO must not pin its threads elsewhere.
         "ENABLE_CPU_PINNING": False,
     }
+
+
+def _check_precision(compiled: ov.CompiledModel, wanted: str) -> None:
+    """Raise RuntimeError when OpenVINO computes in another precision than asked, as it does where the CPU cannot."""
+    given = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if given != _HINTS[wanted]:
+        raise RuntimeError(f"OpenVINO runs in {given} on this CPU, which cannot run in {wanted}; choose another plan")

@@ -1,61 +1,65 @@
-"""Which variant of a bundle runs on which runtime, and how."""
+"""Which plans a bundle is served with, and the loading of one."""
 
 from __future__ import annotations
 
-import re
-from importlib.util import find_spec
+import hashlib
 from typing import TYPE_CHECKING
 
-from ridgeline_export.bundle import Bundle, BundleError, Variant
+from ridgeline_export.bundle import Bundle, Variant
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import StartupError
 from ridgeline_server.runtimes.base import Plan, Runtime
-from ridgeline_server.runtimes.cores import has_fast_int8, is_x86
-from ridgeline_server.runtimes.devices import CPU, Device
+from ridgeline_server.runtimes.choice import FLOAT_PRECISIONS, auto_devices, choose_runtime, choose_variant, precisions
+from ridgeline_server.runtimes.cores import bind
+from ridgeline_server.runtimes.devices import Device, parse_devices
 from ridgeline_server.runtimes.grid import make_grid
+from ridgeline_server.runtimes.placement import Placement, place
 from ridgeline_server.tasks.feature_extraction import POOLINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RUNTIMES = ("onnxruntime", "openvino")
-FLOAT_PRECISIONS = ("fp32", "bf16", "fp16")
 # Past these a larger batch is hardly faster per token on a CPU core, and everyone in it waits longer.
 _STREAM_BATCH_TOKENS = 256
 _CORE_BATCH_TOKENS = 128
+# A GPU needs thousands of tokens at once to be busy; this is a starting point, not a measured optimum.
+_GPU_BATCH_TOKENS = 16_384
+# While one batch is on the GPU, the host pads the next and pools the one before.
+_GPU_CONCURRENCY = 2
 _OUTPUTS = {"feature-extraction": ("last_hidden_state",)}
 
 
-def choose_plan(bundle: Bundle, config: ServerConfig, threads: int, least_threads: int) -> Plan:
-    """The plan for one bundle on one CPU replica that holds `threads` cores.
+def choose_plans(bundle: Bundle, config: ServerConfig) -> list[Plan]:
+    """The plans of one bundle's replicas, one each; they share a grid.
 
-    least_threads: cores of the model's smallest replica, which decide the grid that all its replicas share
     Raises StartupError when the bundle cannot be served as asked.
     """
-    manifest = bundle.manifest
-    if (manifest.pooling or "mean") not in POOLINGS:
-        raise StartupError(
-            f"bundle {bundle.path} has pooling '{manifest.pooling}'; this version knows: {', '.join(POOLINGS)}"
+    _check_servable(bundle)
+    placements = place(parse_devices(config.devices) or auto_devices(bundle, config))
+    kind = placements[0].device.kind
+    variant, why_variant = choose_variant(bundle, config.variant, kind)
+    runtime, why_runtime = choose_runtime(variant, config.runtime, kind)
+    why = f"{why_variant}; {why_runtime}"
+    others = len(config.bundles) - 1
+    if others > 0:
+        why += f"; planned with the whole device, which it shares with {others} other bundle{'s' * (others > 1)}"
+    budget = config.max_batch_tokens or _default_budget(runtime, kind, min(place.threads for place in placements))
+    return [
+        make_plan(
+            bundle,
+            variant,
+            runtime,
+            precision=precisions(variant, runtime, kind)[0],
+            device=placement.device,
+            threads=placement.threads,
+            concurrency=_concurrency(runtime, placement),
+            max_batch_tokens=budget,
+            why=why,
+            cores=placement.cores,
+            device_share=placement.device_share,
         )
-    if manifest.task not in _OUTPUTS:
-        raise StartupError(
-            f"bundle {bundle.path} is for the task '{manifest.task}'; this version serves: {', '.join(_OUTPUTS)}"
-        )
-    variant, why_variant = _choose_variant(bundle, config.variant)
-    runtime, why_runtime = _choose_runtime(variant, config.runtime)
-    concurrency = threads if runtime == "openvino" else 1
-    budget = config.max_batch_tokens or max(_STREAM_BATCH_TOKENS, _CORE_BATCH_TOKENS * least_threads // concurrency)
-    return make_plan(
-        bundle,
-        variant,
-        runtime,
-        precision=variant.precision,
-        device=CPU,
-        threads=threads,
-        concurrency=concurrency,
-        max_batch_tokens=budget,
-        why=f"{why_variant}; {why_runtime}",
-    )
+        for placement in placements
+    ]
 
 
 def make_plan(
@@ -71,20 +75,23 @@ def make_plan(
     why: str,
     float_precision: str | None = None,
     cores: tuple[int, ...] | None = None,
+    device_share: float = 1.0,
 ) -> Plan:
     """A plan with everything chosen.
 
-    precision:        one of `precisions(variant, runtime)`
+    precision:        one of `precisions(variant, runtime, device.kind)`
     max_batch_tokens: tokens that one batch may execute, padding included
-    float_precision:  what int8 left over runs in: "fp32" (None), "bf16" or "fp16"; else the precision itself
+    float_precision:  what int8 left over runs in on OpenVINO: "fp32" (None), "bf16" or "fp16"; else `precision` itself
     Raises StartupError for a precision that the runtime does not compute the variant in.
     """
-    allowed = precisions(variant, runtime)
-    if precision not in allowed:
-        raise StartupError(
-            f"variant '{variant.name}' does not run in {precision} on {runtime}; allowed: {', '.join(allowed)}"
-        )
+    _check_precision(precision, precisions(variant, runtime, device.kind), variant, runtime)
+    if precision == "int8":
+        float_precision = float_precision or "fp32"
+        _check_precision(float_precision, FLOAT_PRECISIONS if runtime == "openvino" else ("fp32",), variant, runtime)
+    else:
+        float_precision = precision
     manifest = bundle.manifest
+    digests = "".join(entry.sha256 for _, entry in sorted(variant.files.items()))
     return Plan(
         variant=variant.name,
         runtime=runtime,
@@ -97,86 +104,54 @@ def make_plan(
         outputs=_OUTPUTS[manifest.task],
         why=why,
         device=device,
-        float_precision=(float_precision or "fp32") if precision == "int8" else precision,
+        float_precision=float_precision,
         cores=cores,
+        device_share=device_share,
+        inputs=variant.inputs,
+        fingerprint=hashlib.sha256(digests.encode()).hexdigest(),
     )
-
-
-def precisions(variant: Variant, runtime: str) -> tuple[str, ...]:
-    """Precisions that a runtime can compute a variant in, its own first; the machine may lack some of them."""
-    if runtime != "openvino" or variant.precision == "int8":
-        return (variant.precision,)
-    return variant.precision, *(name for name in FLOAT_PRECISIONS if name != variant.precision)
-
-
-def replica_threads(devices: str, cores: int) -> list[int]:
-    """Cores of each CPU replica that `--devices` asks for: all of them share `cores` evenly.
-
-    Raises StartupError for a device that is unknown, or that this version cannot use.
-    """
-    names = [name.strip() for name in devices.split(",")]
-    for name in names:
-        if not re.fullmatch(r"auto|cpu(:\d+)?", name):
-            raise StartupError(
-                f"device '{name}' is not available; allowed: auto, cpu, or several replicas as cpu:0,cpu:1"
-            )
-    if len(set(names)) != len(names) or ("auto" in names and len(names) > 1):
-        raise StartupError(f"devices '{devices}' name a device twice; give each replica its own, as cpu:0,cpu:1")
-    if len(names) > cores:
-        raise StartupError(f"devices '{devices}' ask for {len(names)} replicas, but there are {cores} cores")
-    share, rest = divmod(cores, len(names))
-    return [share + (index < rest) for index in range(len(names))]
 
 
 def load_runtime(plan: Plan) -> Runtime:
-    """Load the plan's graph; only the chosen runtime's library is imported."""
+    """Bind this process to the plan's cores and load its graph; only the chosen runtime's library is imported.
+
+    Raises OSError when the cores are gone, and whatever the runtime's library raises.
+    """
+    bind(plan.cores)
     return _LOADERS[plan.runtime](plan)
 
 
-def _choose_variant(bundle: Bundle, wanted: str) -> tuple[Variant, str]:
-    if wanted != "auto":
-        try:
-            return bundle.variant(wanted), f"variant {wanted} was asked for"
-        except BundleError as error:
-            raise StartupError(f"{error}; choose one with --variant, or --variant auto") from None
-    variants = bundle.manifest.variants
-    int8 = variants.get("int8")
-    if int8 is not None and int8.quality.passed and has_fast_int8():
-        return int8, f"int8 passed its gate ({_quality(int8)}) and the CPU multiplies int8 fast"
-    if "fp32" in variants:
-        reason = "there is no int8 variant" if int8 is None else "the CPU has no fast int8 or int8 missed its gate"
-        return variants["fp32"], f"fp32, because {reason}"
-    have = ", ".join(sorted(variants)) or "none"
-    raise StartupError(
-        f"bundle {bundle.path} has no variant that 'auto' picks; it has: {have}; name one with --variant"
-    )
-
-
-def _choose_runtime(variant: Variant, wanted: str) -> tuple[str, str]:
-    if wanted == "auto":
-        for name in variant.runtimes:
-            if name in RUNTIMES and _is_usable(name):
-                return name, f"{name} is the fastest installed runtime for it"
+def _check_servable(bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    if (manifest.pooling or "mean") not in POOLINGS:
         raise StartupError(
-            f"variant '{variant.name}' runs on {', '.join(variant.runtimes)}, none of which is installed; "
-            "install the extra: pip install ridgeline[cpu]"
+            f"bundle {bundle.path} has pooling '{manifest.pooling}'; this version knows: {', '.join(POOLINGS)}"
         )
-    if wanted not in RUNTIMES:
-        raise StartupError(f"runtime '{wanted}' is unknown; allowed: auto, {', '.join(RUNTIMES)}")
-    if wanted not in variant.runtimes:
-        raise StartupError(f"variant '{variant.name}' does not run on {wanted}; allowed: {', '.join(variant.runtimes)}")
-    if not _is_usable(wanted):
-        raise StartupError(f"runtime {wanted} is not installed here; install the extra: pip install ridgeline[cpu]")
-    return wanted, f"runtime {wanted} was asked for"
+    if manifest.task not in _OUTPUTS:
+        raise StartupError(
+            f"bundle {bundle.path} is for the task '{manifest.task}'; this version serves: {', '.join(_OUTPUTS)}"
+        )
 
 
-def _is_usable(runtime: str) -> bool:
-    return find_spec(runtime) is not None and (runtime != "openvino" or is_x86())
+def _check_precision(wanted: str, allowed: tuple[str, ...], variant: Variant, runtime: str) -> None:
+    if wanted not in allowed:
+        raise StartupError(
+            f"variant '{variant.name}' does not run in {wanted} on {runtime}; allowed: {', '.join(allowed)}"
+        )
 
 
-def _quality(variant: Variant) -> str:
-    quality = variant.quality
-    return f"{quality.metric.replace('_', ' ')} {quality.value:.4f}, gate {quality.gate:g}"
+def _concurrency(runtime: str, placement: Placement) -> int:
+    """Batches at once: a stream a core on OpenVINO, two on a GPU, else one on all cores."""
+    if placement.device.kind == "cuda":
+        return _GPU_CONCURRENCY
+    return placement.threads if runtime == "openvino" else 1
+
+
+def _default_budget(runtime: str, kind: str, least_threads: int) -> int:
+    """Tokens of a batch; the smallest replica decides, since all share a grid."""
+    if kind == "cuda":
+        return _GPU_BATCH_TOKENS
+    return max(_STREAM_BATCH_TOKENS, 0 if runtime == "openvino" else _CORE_BATCH_TOKENS * least_threads)
 
 
 def _load_onnx_runtime(plan: Plan) -> Runtime:
@@ -191,4 +166,8 @@ def _load_openvino(plan: Plan) -> Runtime:
     return OpenVinoRuntime(plan)
 
 
-_LOADERS: dict[str, Callable[[Plan], Runtime]] = {"onnxruntime": _load_onnx_runtime, "openvino": _load_openvino}
+_LOADERS: dict[str, Callable[[Plan], Runtime]] = {
+    "onnxruntime": _load_onnx_runtime,
+    "openvino": _load_openvino,
+    "tensorrt": _load_onnx_runtime,
+}
