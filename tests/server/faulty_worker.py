@@ -1,24 +1,32 @@
-"""A worker whose runtime does what certain token ids say. Run in place of the real worker process.
+"""A worker whose runtime does what certain token ids, or its plan's variant, say. Run in place of the real one.
 
 Every vector is the mean of the sequence's token ids, so that answers can be checked.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import socket
+import struct
+import sys
 import time
 
 import numpy as np
 
 from ridgeline_server.engine import worker
+from ridgeline_server.engine.framing import LARGEST_BODY_BYTES, write_frame
+from ridgeline_server.engine.messages import Done
 from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.base import Output, Plan
 from ridgeline_server.runtimes.grid import Shape
 
 DIM = 4
 SLOW, ABORT, RAISE, HANG, KILLED = 9001, 9002, 9003, 9004, 9005
+GARBAGE, HUGE, UNKNOWN, HOLD = 9006, 9007, 9008, 9009
 SLOW_S = 0.2
+SLOW_LOAD_S = 1.5
 
 
 class FaultyRuntime:
@@ -42,6 +50,10 @@ class FaultyRuntime:
     def warmup(self) -> dict[Shape, float]:
         if self._plan.variant == "broken":
             raise RuntimeError("the graph makes no sense")
+        if self._plan.variant == "crashing":
+            os.abort()
+        if self._plan.variant == "slow":
+            time.sleep(SLOW_LOAD_S)
         return dict.fromkeys(self._plan.grid.shapes, 0.01)
 
     def measure_peak(self) -> float | None:
@@ -58,6 +70,21 @@ class FaultyRuntime:
             os.kill(os.getpid(), signal.SIGKILL)
         if HANG in ids:
             time.sleep(600)
+        if HOLD in ids:
+            ctypes.PyDLL(None).sleep(600)  # without giving up the interpreter's lock
+        if ids & {GARBAGE, HUGE, UNKNOWN}:
+            _babble(ids)
+            time.sleep(600)
+
+
+def _babble(ids: set[int]) -> None:
+    connection = socket.socket(fileno=os.dup(int(sys.argv[1])))
+    if GARBAGE in ids:
+        connection.sendall(struct.pack("=II", 9, 0) + b"no pickle")
+    if HUGE in ids:
+        connection.sendall(struct.pack("=II", LARGEST_BODY_BYTES + 1, 0))
+    if UNKNOWN in ids:
+        write_frame(connection, Done(123456, np.zeros((1, DIM), np.float32), 1, (1, 1), 0.0, 0.0))
 
 
 if __name__ == "__main__":

@@ -5,87 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import numpy as np
 import psutil
 import pytest
 
-from ridgeline_server.engine.backlog import Backlog
-from ridgeline_server.engine.job import Item, Job
-from ridgeline_server.engine.model import ServedModel
 from ridgeline_server.engine.replica import ReplicaState
-from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.errors import ExecutionError, UnavailableError
-from ridgeline_server.request import BatchRecord, Float32Array, Instants, Request
-from ridgeline_server.runtimes.base import Plan
-from ridgeline_server.runtimes.grid import make_grid
+from ridgeline_server.request import BatchRecord
+from tests.server.faulty_model import answer, plan, served, submit
 from tests.server.faulty_worker import ABORT, HANG, KILLED, RAISE, SLOW
-
-WORKER = (sys.executable, str(Path(__file__).with_name("faulty_worker.py")))
-
-
-class Costs:
-    """One FLOP a token."""
-
-    def sequences(self, lengths: np.ndarray) -> float:
-        return float(lengths.sum())
-
-    def executed(self, shape: tuple[int, int]) -> float:
-        return float(shape[0] * shape[1])
-
-
-def plan(variant: str = "fp32", concurrency: int = 1) -> Plan:
-    return Plan(
-        variant, "fake", Path("x"), "fp32", concurrency, concurrency, make_grid(64, 256), 0, ("last_hidden_state",), ""
-    )
-
-
-@asynccontextmanager
-async def served(
-    plans: Sequence[Plan],
-    observe: Callable[[BatchRecord], None] = lambda record: None,
-    command: Sequence[str] = WORKER,
-) -> AsyncIterator[ServedModel]:
-    bundle: Any = SimpleNamespace(manifest=SimpleNamespace(pooling="mean"))
-    costs: Any = Costs()
-    model = ServedModel(
-        "m",
-        bundle,
-        list(plans),
-        costs=costs,
-        max_age_s=0.1,
-        backlog=Backlog(10_000, 60.0),
-        observe=observe,
-        worker_command=command,
-    )
-    for replica in model.replicas:
-        replica.start()
-    try:
-        yield model
-    finally:
-        await model.stop()
-
-
-def submit(model: ServedModel, *sequences: list[int]) -> asyncio.Future[list[Float32Array]]:
-    now = time.monotonic()
-    job = Job(Request(None, list(sequences), None, now), asyncio.get_running_loop().create_future(), Instants(now, now))
-    job.items = [
-        Item(job, number, Tokens(np.array(ids, np.int32), None, False)) for number, ids in enumerate(sequences)
-    ]
-    model.enqueue(job)
-    return job.future
-
-
-async def answer(future: asyncio.Future[list[Float32Array]]) -> list[float]:
-    vectors = await asyncio.wait_for(future, timeout=20)
-    return [float(vector[0]) for vector in vectors]
 
 
 async def test_every_sequence_gets_its_own_answer_in_order() -> None:
@@ -139,7 +68,8 @@ async def test_a_request_whose_worker_is_always_killed_is_told_to_come_back() ->
         assert await answer(submit(model, [3])) == [3]
 
 
-async def test_a_wedged_worker_is_replaced_and_its_request_is_guilty() -> None:
+async def test_a_wedged_worker_is_replaced_and_its_request_is_guilty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ridgeline_server.engine.replica._LEAST_BOUND_S", 0.5)
     async with served([plan()]) as model:
         await asyncio.wait_for(model.was_ready.wait(), 20)
         with pytest.raises(ExecutionError, match="hung"):
