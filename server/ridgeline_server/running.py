@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
+import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import uvicorn
 import uvloop
 
 from ridgeline_server.engine.engine import Engine
 from ridgeline_server.engine.loading import LoadedModel, load_models
 from ridgeline_server.errors import StartupError
 from ridgeline_server.http.app import create_app
+from ridgeline_server.http.server import BACKLOG, HttpServer
 from ridgeline_server.report.metrics import Metrics
 from ridgeline_server.report.report import Report
 
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from ridgeline_server.config import ServerConfig
     from ridgeline_server.request import BatchRecord, ModelInfo
 
-_KEEP_ALIVE_S = 75
-_DRAIN_S = 25
-_BACKLOG = 2048
+# Workers that have not ended by then end with this process, which holds the other ends of their sockets.
+_STOP_S = 3.0
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +43,8 @@ class Started:
     seconds: float
 
 
-class _HttpServer(uvicorn.Server):
-    """uvicorn without its signal handling, which would end a drained process by the signal instead of with 0."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 def run(config: ServerConfig, announce: Callable[[Started], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return.
+    """Serve until SIGTERM or SIGINT, then drain and return; a second signal ends the process at once.
 
     announce: called once, when every model is ready
     Raises StartupError when the server cannot start.
@@ -71,7 +64,7 @@ async def _run(config: ServerConfig, announce: Callable[[Started], None]) -> Non
     models = load_models(config, observe)
     engine = Engine(models, config)
     with _listen(config) as listener:
-        server = _http_server(create_app(engine, config, report, metrics))
+        server = HttpServer(create_app(engine, config, report, metrics), config.drain_timeout_s)
         _stop_on_signals(server)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         starting = asyncio.create_task(engine.start())
@@ -85,9 +78,16 @@ async def _run(config: ServerConfig, announce: Callable[[Started], None]) -> Non
                 await serving
         finally:
             starting.cancel()
-            server.should_exit = True
+            server.stop()
             await serving
-            await engine.stop()
+            await _stop(engine)
+
+
+async def _stop(engine: Engine) -> None:
+    try:
+        await asyncio.wait_for(engine.stop(), _STOP_S)
+    except TimeoutError:
+        logger.warning("the workers did not end within %g s", _STOP_S)
 
 
 def _record_peaks(models: list[LoadedModel], report: Report) -> None:
@@ -97,36 +97,20 @@ def _record_peaks(models: list[LoadedModel], report: Report) -> None:
             report.record_peak(model.served.name, replica.index, precision, replica.peak_flops_per_s)
 
 
-def _http_server(app: object) -> _HttpServer:
-    return _HttpServer(
-        uvicorn.Config(
-            app,  # type: ignore[arg-type]  # any ASGI application
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=_DRAIN_S,
-            backlog=_BACKLOG,
-        )
-    )
-
-
-def _stop_on_signals(server: _HttpServer) -> None:
-    def stop() -> None:
-        server.should_exit = True
+def _stop_on_signals(server: HttpServer) -> None:
+    def stop(number: int) -> None:
+        if server.should_exit:
+            os._exit(128 + number)
+        server.stop()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop)
+        asyncio.get_running_loop().add_signal_handler(number, stop, number)
 
 
 def _listen(config: ServerConfig) -> socket.socket:
     try:
         family = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server((config.host, config.port), family=family, backlog=_BACKLOG)
+        listener = socket.create_server((config.host, config.port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError, UnicodeError) as error:
         raise StartupError(
             f"cannot listen on {config.host}, port {config.port}: {error}; choose another with --host or --port"

@@ -20,6 +20,7 @@ from ridgeline_server.http.errors import Protocol, RefusedError, answer, quote
 from ridgeline_server.http.openai import OpenAI
 from ridgeline_server.http.schemas import SCHEMAS
 from ridgeline_server.http.tei import TextEmbeddingsInference, server_version
+from ridgeline_server.http.waiting import WaitingRoom
 from ridgeline_server.report import Metrics, Report
 from ridgeline_server.report.metrics import CONTENT_TYPE
 
@@ -57,14 +58,15 @@ def create_app(
     tei = TextEmbeddingsInference(engine, catalog, config)
     _add_openai(app, openai)
     _add_tei(app, tei)
-    _add_operations(app, engine, report, metrics)
+    room = WaitingRoom()
+    _add_operations(app, engine, room, report, metrics)
     app.openapi().setdefault("components", {})["schemas"] = SCHEMAS
     routes = [
         InferenceRoute("/v1/embeddings", Protocol.OPENAI, openai.embeddings),
         InferenceRoute("/embed", Protocol.TEI, tei.embed),
         InferenceRoute("/models/{name}/embed", Protocol.TEI, tei.embed),
     ]
-    return Door(app, routes, engine, config, metrics)
+    return Door(app, routes, engine, catalog, config, metrics, room)
 
 
 def _add_openai(app: FastAPI, openai: OpenAI) -> None:
@@ -110,14 +112,14 @@ def _add_tei(app: FastAPI, tei: TextEmbeddingsInference) -> None:
     _get(app, "/info", info, "The first model and the limits", tags, responses)
 
 
-def _add_operations(app: FastAPI, engine: Engine, report: Report, metrics: Metrics) -> None:
+def _add_operations(app: FastAPI, engine: Engine, room: WaitingRoom, report: Report, metrics: Metrics) -> None:
     tags = ["Operations"]
 
     async def health() -> Response:
         return _json(operations.health())
 
     async def ready() -> Response:
-        return _json(operations.ready(engine))
+        return _json(operations.ready(engine, room))
 
     async def metrics_text() -> Response:
         return Response(metrics.render(), media_type=CONTENT_TYPE)

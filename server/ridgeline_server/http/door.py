@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -10,7 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ridgeline_server.config import ServerConfig
-from ridgeline_server.errors import OverloadedError, RequestError
+from ridgeline_server.errors import OverloadedError, RequestError, UnavailableError
+from ridgeline_server.http import wishes
+from ridgeline_server.http.budget import ByteBudget
+from ridgeline_server.http.catalog import Catalog
+from ridgeline_server.http.connection import REPLY
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import ClientGoneError, Protocol, RefusedError, answer, quote
 from ridgeline_server.http.exchange import (
@@ -24,21 +29,21 @@ from ridgeline_server.http.exchange import (
     too_large,
 )
 from ridgeline_server.http.parsing import require_json
-from ridgeline_server.http.waiting import Receive, WaitingRoom
+from ridgeline_server.http.waiting import STOPPING, STOPPING_RETRY_AFTER_S, Receive, WaitingRoom
 from ridgeline_server.report import Metrics
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[Exchange], Awaitable[tuple[bytes, Headers]]]
+Handler = Callable[[Exchange, bytes], Awaitable[tuple[bytes, Headers]]]
 _TEI_PATHS = ("/embed", "/info", "/models/")
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceRoute:
-    """A route that the door answers itself: POST, JSON in, JSON out.
+    """A route that the door answers itself: POST, JSON in, an answer out.
 
-    path:    template; `{name}` captures the rest of a path up to what follows it
-    handler: exchange → body and headers of a 200
+    path:    template; `{name}` captures a model's name: the rest of a path up to what follows it
+    handler: exchange, body → body and headers of a 200
     """
 
     path: str
@@ -61,27 +66,33 @@ class Door:
         app: ASGIApp,
         routes: list[InferenceRoute],
         engine: Engine,
+        catalog: Catalog,
         config: ServerConfig,
         metrics: Metrics,
+        room: WaitingRoom,
     ) -> None:
         self.app = app
+        self.room = room
+        self.budget = ByteBudget(config.max_queue_bytes)
         self._exact = {route.path: route for route in routes if "{" not in route.path}
         self._patterns = [(route.pattern().fullmatch, route) for route in routes if "{" in route.path]
         self._engine = engine
-        self._max_body_bytes = config.max_body_bytes
+        self._catalog = catalog
+        # A body over the whole budget could never be taken in.
+        self._max_body_bytes = min(config.max_body_bytes, config.max_queue_bytes)
+        self._request_timeout_s = config.request_timeout_s
         self._metrics = metrics
-        self._room = WaitingRoom()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection scope."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = Exchange(scope, receive, self._room)
+        exchange = Exchange(scope, receive)
         if scope["method"] == "POST":
             route = self._route(scope["path"], exchange)
             if route is not None:
-                await self._infer(route, exchange, send)
+                await self._infer(route, exchange, scope, send)
                 return
         await self._pass_on(exchange, scope, send)
 
@@ -95,45 +106,80 @@ class Door:
                     return candidate
         return route
 
-    async def _infer(self, route: InferenceRoute, exchange: Exchange, send: Send) -> None:
+    async def _infer(self, route: InferenceRoute, exchange: Exchange, scope: Scope, send: Send) -> None:
         status = 200
         try:
-            self._admit(exchange)
-            body, headers = await route.handler(exchange)
-        except ClientGoneError:
-            self._metrics.record_request(route.path, 499, time.monotonic() - exchange.received)
-            return
-        except Exception as error:
-            status, body, headers = _failure(error, route.protocol)
-        now = time.monotonic()
-        try:
-            await _send(send, status, body, [*headers, *exchange.headers(now)])
-        except (OSError, RuntimeError):  # uvloop's word for a transport that the client has closed
-            status = 499
+            try:
+                body, headers = await self._answer(route, exchange)
+            except ClientGoneError:
+                self._metrics.record_request(route.path, 499, time.monotonic() - exchange.received)
+                return
+            except Exception as error:
+                status, body, headers = _failure(error, route.protocol)
+            now = time.monotonic()
+            try:
+                await _send(scope, send, status, body, headers + exchange.headers(now))
+            except (OSError, RuntimeError):  # uvloop's word for a transport that the client has closed
+                status = 499
+        finally:
+            if exchange.held_bytes:
+                self.budget.give_back(exchange.held_bytes)
         result = exchange.result
-        self._metrics.record_request(
-            route.path, status, now - exchange.received, None if result is None else result.instants
-        )
-        if result is not None and result.truncated:
-            self._metrics.record_truncated(result.model, result.truncated)
+        if result is None:
+            self._metrics.record_request(route.path, status, now - exchange.received)
+        else:
+            self._metrics.record_request(route.path, status, now - exchange.received, exchange.phases)
+            if result.truncated:
+                self._metrics.record_truncated(result.model, result.truncated)
 
-    def _admit(self, exchange: Exchange) -> None:
-        seconds = self._engine.retry_after()
+    async def _answer(self, route: InferenceRoute, exchange: Exchange) -> tuple[bytes, Headers]:
+        self._admit(route, exchange)
+        self.room.enter(exchange)
+        try:
+            body = await exchange.body(self._max_body_bytes, self.budget)
+            return await route.handler(exchange, body)
+        except asyncio.CancelledError:
+            raise exchange.why_cancelled() from None
+        finally:
+            self.room.leave(exchange)
+
+    def _admit(self, route: InferenceRoute, exchange: Exchange) -> None:
+        """Refuse what can be refused before its body is read; the cheapest refusals first, for they come in floods."""
+        if self.room.is_closed:
+            raise UnavailableError(STOPPING, STOPPING_RETRY_AFTER_S)
+        given_name = exchange.params.get("name")
+        if given_name is None:
+            seconds = self._engine.retry_after()
+        else:
+            seconds = self._engine.retry_after(self._catalog.find(given_name).name)
         if seconds is not None:
             raise OverloadedError("the queue is full; try again after the seconds in Retry-After", seconds)
-        self._check_length(exchange)
-        require_json(exchange.content_type)
-        if exchange.content_encoding not in (b"", b"identity"):
-            given = quote(exchange.content_encoding.decode("latin-1"))
-            raise RefusedError(415, f"the body has the content encoding {given}; send it as it is, without one")
+        given = exchange.given
+        length = self._checked_length(exchange)
+        require_json(given.get(b"content-type", b""))
+        encoding = given.get(b"content-encoding")
+        if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
+            named = quote(encoding.decode("latin-1"))
+            raise RefusedError(415, f"the body has the content encoding {named}; send it as it is, without one")
+        timeout_s = wishes.timeout_s(given.get(b"x-request-timeout"), self._request_timeout_s)
+        exchange.deadline = exchange.received + timeout_s
+        exchange.priority = wishes.priority(given.get(b"x-priority"))
+        accept = given.get(b"accept")
+        exchange.is_raw = accept is not None and wishes.wants_raw(accept)
+        if length:
+            self.budget.take(length)
+            exchange.held_bytes = length
 
-    def _check_length(self, exchange: Exchange) -> None:
-        length = exchange.content_length
-        if length is not None:
-            if not length.isdigit():
-                raise RefusedError(400, "Content-Length is not a number; send the body's length in bytes")
-            if len(length) > 18 or int(length) > self._max_body_bytes:
-                raise too_large(self._max_body_bytes)
+    def _checked_length(self, exchange: Exchange) -> int:
+        """The declared length of the body, 0 when it is not declared."""
+        length = exchange.given.get(b"content-length")
+        if length is None:
+            return 0
+        if not length.isdigit():
+            raise RefusedError(400, "Content-Length is not a number; send the body's length in bytes")
+        if len(length) > 18 or int(length) > self._max_body_bytes:
+            raise too_large(self._max_body_bytes)
+        return int(length)
 
     async def _pass_on(self, exchange: Exchange, scope: Scope, send: Send) -> None:
         status = 0
@@ -151,7 +197,7 @@ class Door:
         if scope["method"] == "HEAD":  # the HTTP server leaves the body out
             scope = {**scope, "method": "GET"}
         try:
-            self._check_length(exchange)
+            self._checked_length(exchange)
             await self.app(scope, exchange.receive, send_with_headers)
         except Exception as error:
             if status and not is_answered:
@@ -160,7 +206,7 @@ class Door:
             failed, body, headers = _failure(error, protocol_of(scope["path"]))
             if not status:
                 status = failed
-                await _send(send, status, body, [*headers, *exchange.headers(time.monotonic())])
+                await _send(scope, send, status, body, headers + exchange.headers(time.monotonic()))
         route: Any = scope.get("route")
         path = getattr(route, "path", "other") if status not in (404, 405) else "other"
         self._metrics.record_request(path, status, time.monotonic() - exchange.received)
@@ -180,7 +226,10 @@ def _failure(error: Exception, protocol: Protocol) -> tuple[int, bytes, Headers]
     return status, body, [JSON, *headers]
 
 
-async def _send(send: Send, status: int, body: bytes, headers: Headers) -> None:
+async def _send(scope: Scope, send: Send, status: int, body: bytes, headers: Headers) -> None:
     headers.append((b"content-length", b"%d" % len(body)))
+    if REPLY in scope.get("extensions", ()):
+        await send({"type": REPLY, "status": status, "headers": headers, "body": body})
+        return
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

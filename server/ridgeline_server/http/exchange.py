@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import math
 import re
@@ -11,12 +10,13 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from ridgeline_server.errors import InvalidInputError, RequestError
+from ridgeline_server.errors import RequestError
+from ridgeline_server.http.budget import ByteBudget
 from ridgeline_server.http.engine import Engine
-from ridgeline_server.http.errors import ClientGoneError, RefusedError, quote
-from ridgeline_server.http.waiting import Receive, WaitingRoom
-from ridgeline_server.report.timings import server_timing
-from ridgeline_server.request import Instants, Request, Result
+from ridgeline_server.http.errors import ClientGoneError, RefusedError
+from ridgeline_server.http.waiting import Receive, Waiter
+from ridgeline_server.report.timings import phases, server_timing
+from ridgeline_server.request import Priority, Request, Result
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -25,147 +25,113 @@ ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 JSON = (b"content-type", b"application/json")
+OCTETS = (b"content-type", b"application/octet-stream")
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/@+=-]{1,128}").fullmatch
-_ID_PREFIX = secrets.token_hex(6)
+_ID_PREFIX = secrets.token_hex(6).encode()
 _ids = itertools.count(1)
 
 
-class Exchange:
+class Exchange(Waiter):
     """A request on its way in, an answer on its way out.
 
+    given:      the request's headers by lower-case name; of a name that is given twice, the last
     received:   instant at which the request was routed
     read:       instant at which its body was there
-    request_id: the client's `X-Request-Id` when it is sane, else a new one
+    held_bytes: bytes of the budget that its body holds
     params:     what the route's path captured
+    priority, is_raw: what its headers ask for
     result:     the engine's answer, once it is there
-    instants:   the boundaries that the engine saw the request cross
+    phases:     seconds of tokenize, queue, compute, where the engine told
+    finished:   instant at which the runtime ended, inf when it did not
     """
 
     __slots__ = (
-        "_room",
-        "content_encoding",
-        "content_length",
-        "content_type",
-        "instants",
+        "finished",
+        "given",
+        "held_bytes",
+        "is_raw",
         "params",
+        "phases",
+        "priority",
         "read",
-        "receive",
         "received",
-        "request_id",
         "result",
-        "timeout",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, room: WaitingRoom) -> None:
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        super().__init__(receive)
         self.received = self.read = time.monotonic()
-        self._room = room
-        self.receive = receive
+        self.given: dict[bytes, bytes] = dict(scope["headers"])
+        self.held_bytes = 0
         self.params: dict[str, str] = {}
+        self.priority = Priority.INTERACTIVE
+        self.is_raw = False
         self.result: Result | None = None
-        self.instants: Instants | None = None
-        self.content_length: bytes | None = None
-        self.content_type = self.content_encoding = b""
-        self.timeout: bytes | None = None
-        given_id = b""
-        for name, value in scope["headers"]:
-            if name == b"content-length":
-                self.content_length = value
-            elif name == b"content-type":
-                self.content_type = value
-            elif name == b"content-encoding":
-                self.content_encoding = value.strip().lower()
-            elif name == b"x-request-id":
-                given_id = value
-            elif name == b"x-request-timeout":
-                self.timeout = value
-        self.request_id = given_id if _SANE_ID(given_id) else f"{_ID_PREFIX}-{next(_ids):x}".encode()
+        self.phases: tuple[float, float, float] | None = None
+        self.finished = math.inf
 
     def headers(self, now: float) -> Headers:
         """The headers that every answer carries."""
-        if self.instants is None:
-            timing = f"total;dur={(now - self.received) * 1e3:.3f}"
+        request_id = self.given.get(b"x-request-id")
+        if request_id is None or not _SANE_ID(request_id):
+            request_id = b"%b-%x" % (_ID_PREFIX, next(_ids))
+        if self.phases is None:
+            timing = b"total;dur=%.3f" % ((now - self.received) * 1e3)
         else:
-            timing = server_timing(self.instants, now, self.received)
-        headers = [(b"server-timing", timing.encode()), (b"x-request-id", self.request_id)]
+            timing = server_timing(self.phases, max(now - self.finished, 0.0), self.read - self.received)
+        headers = [(b"server-timing", timing), (b"x-request-id", request_id)]
         if self.result is not None and self.result.truncated:
             headers.append((b"x-truncated", b"%d" % self.result.truncated))
         return headers
 
-    def timeout_s(self, default: float) -> float:
-        """Seconds until the answer is of no use, as `X-Request-Timeout` says.
+    async def body(self, max_bytes: int, budget: ByteBudget) -> bytes:
+        """The whole body.
 
-        Raises: InvalidInputError
+        Raises: RefusedError 413 as soon as more than `max_bytes` were sent, OverloadedError when the budget has no
+        room for them, ClientGoneError
         """
-        if self.timeout is None:
-            return default
-        try:
-            seconds = float(self.timeout)
-        except ValueError:
-            seconds = math.nan
-        if not 0.0 < seconds < math.inf:
-            given = quote(self.timeout.decode("latin-1"))
-            raise InvalidInputError(
-                f"X-Request-Timeout is {given}; give a number of seconds above 0, such as 2.5, or leave it out",
-                "X-Request-Timeout",
-            )
-        return seconds
-
-    async def body(self, max_bytes: int, timeout_s: float) -> bytes:
-        """The whole body, which has `timeout_s` from the request's arrival to be there.
-
-        Raises: RefusedError 413 as soon as more than `max_bytes` were sent, 408 when it is late, ClientGoneError
-        """
-        try:
-            async with asyncio.timeout_at(self.received + timeout_s):
-                body = await self._read_body(max_bytes)
-        except TimeoutError:
-            raise RefusedError(408, f"the body was not there after {timeout_s:g} s; send it faster") from None
-        self.read = time.monotonic()
-        return body
-
-    async def _read_body(self, max_bytes: int) -> bytes:
         message = await self.receive()
         body: bytes = message.get("body", b"")
         if message["type"] == "http.disconnect":
             raise ClientGoneError
+        size = len(body)
         if message.get("more_body", False):
             chunks = [body]
-            size = len(body)
-            while message.get("more_body", False) and size <= max_bytes:
+            self._hold(size, max_bytes, budget)
+            while message.get("more_body", False):
                 message = await self.receive()
                 if message["type"] == "http.disconnect":
                     raise ClientGoneError
                 chunk = message.get("body", b"")
                 size += len(chunk)
+                self._hold(size, max_bytes, budget)
                 chunks.append(chunk)
             body = b"".join(chunks)
-        if len(body) > max_bytes:
-            raise too_large(max_bytes)
+        else:
+            self._hold(size, max_bytes, budget)
+        self.is_reading = False
+        self.read = time.monotonic()
         return body
 
-    async def submit(self, engine: Engine, request: Request) -> Result:
-        """Have the engine answer; give up when the client leaves or the deadline passed unanswered.
+    def _hold(self, size: int, max_bytes: int, budget: ByteBudget) -> None:
+        """Have the budget hold what has arrived beyond what was declared."""
+        if size > self.held_bytes:
+            if size > max_bytes:
+                raise too_large(max_bytes)
+            budget.take(size - self.held_bytes)
+            self.held_bytes = size
 
-        Raises: a RequestError, ClientGoneError
-        """
-        waiter = self._room.enter(self.receive, request.deadline)
+    async def submit(self, engine: Engine, request: Request) -> Result:
+        """Have the engine answer. Raises: a RequestError."""
         try:
             result = await engine.submit(request)
         except RequestError as error:
-            self.instants = error.instants
+            if error.instants is not None:
+                self.phases = phases(error.instants, time.monotonic())
             raise
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or not task.cancelling():
-                raise RuntimeError("the engine dropped a request that nobody cancelled. This is a bug.") from None
-            if waiter.reason is None:
-                raise
-            task.uncancel()
-            raise waiter.reason from None
-        finally:
-            self._room.leave(waiter)
         self.result = result
-        self.instants = result.instants
+        self.finished = result.instants.finished
+        self.phases = phases(result.instants, self.finished)
         return result
 
 

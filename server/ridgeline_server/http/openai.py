@@ -19,7 +19,7 @@ from ridgeline_server.http.parsing import (
     optional_choice,
     optional_dimensions,
 )
-from ridgeline_server.http.reply import as_base64, as_json, contiguous
+from ridgeline_server.http.reply import as_base64, as_json, as_raw, contiguous
 from ridgeline_server.request import ModelInfo, Request
 
 _KEYS = (b'"input"', b'"model"', b'"encoding_format"', b'"dimensions"', b'"user"')
@@ -33,11 +33,8 @@ class OpenAI:
         self._catalog = catalog
         self._config = config
 
-    async def embeddings(self, exchange: Exchange) -> tuple[bytes, Headers]:
+    async def embeddings(self, exchange: Exchange, body: bytes) -> tuple[bytes, Headers]:
         """`POST /v1/embeddings`."""
-        config = self._config
-        timeout_s = exchange.timeout_s(config.request_timeout_s)
-        body = await exchange.body(config.max_body_bytes, timeout_s)
         fields = json_object(body, _KEYS)
         if "input" not in fields:
             raise InvalidInputError("the field `input` is missing; give a text or an array of texts", "input")
@@ -50,15 +47,17 @@ class OpenAI:
         user = fields.get("user")
         if user is not None and type(user) is not str:
             raise InvalidInputError(f"`user` is {quote(user)}; give a text, or leave it out", "user")
-        inputs = inputs_of(fields["input"], "input", config.max_client_batch_size, b"\\u0000" in body)
+        inputs = inputs_of(fields["input"], "input", self._config.max_client_batch_size, b"\\u0000" in body)
         info = self._catalog.find(model)
         check_dimensions(dimensions, info.dim)
         if type(inputs[0]) is list:
-            check_token_ids(inputs, "input", info.vocab_size, config.max_queue_tokens)
-        request = Request(info.name, inputs, None, exchange.read, exchange.received + timeout_s)
+            check_token_ids(inputs, "input", info.vocab_size, self._config.max_request_tokens)
+        request = Request(info.name, inputs, None, exchange.read, exchange.deadline, priority=exchange.priority)
         result = await exchange.submit(self._engine, request)
         rows = contiguous(result.outputs)
         tokens = sum(result.tokens)
+        if exchange.is_raw:
+            return as_raw(rows, tokens)
         reply = {
             "object": "list",
             "data": [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ridgeline_server.errors import UnavailableError
 from ridgeline_server.http.engine import Engine
+from ridgeline_server.http.waiting import STOPPING, STOPPING_RETRY_AFTER_S, WaitingRoom
 
 
 def health() -> dict[str, object]:
@@ -11,11 +12,13 @@ def health() -> dict[str, object]:
     return {"status": "alive"}
 
 
-def ready(engine: Engine) -> dict[str, object]:
-    """`GET /ready`: every model has a live replica.
+def ready(engine: Engine, room: WaitingRoom) -> dict[str, object]:
+    """`GET /ready`: every model has a live replica, and the server is not stopping.
 
     Raises: UnavailableError saying why not
     """
+    if room.is_closed:
+        raise UnavailableError(STOPPING, STOPPING_RETRY_AFTER_S)
     infos = engine.models()
     if engine.is_ready():
         return {

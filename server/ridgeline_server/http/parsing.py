@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from ridgeline_server.errors import InvalidInputError
+from ridgeline_server.errors import InvalidInputError, RequestTooLargeError
 from ridgeline_server.http.errors import EmptyInputError, RefusedError, TooManyInputsError, quote, shorten
 
 Inputs = list[str] | list[list[int]]
@@ -107,10 +107,10 @@ def inputs_of(value: object, param: str, max_inputs: int, has_nul: bool) -> Inpu
 
 
 def check_token_ids(inputs: list[list[int]], param: str, vocab_size: int, max_tokens: int) -> None:
-    """Raises: InvalidInputError when an id is not in the model's vocabulary, or there are more than `max_tokens`."""
+    """Raises: RequestTooLargeError above `max_tokens`, InvalidInputError for an id outside the model's vocabulary."""
     tokens = sum(map(len, inputs))
     if tokens > max_tokens:
-        raise TooManyInputsError(
+        raise RequestTooLargeError(
             f"`{param}` holds {tokens} token ids; one request may hold {max_tokens}: send several requests", param
         )
     for ids in inputs:

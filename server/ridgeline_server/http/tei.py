@@ -26,9 +26,8 @@ from ridgeline_server.http.parsing import (
     optional_choice,
     optional_dimensions,
 )
-from ridgeline_server.http.reply import as_json, contiguous
-from ridgeline_server.report.timings import phases
-from ridgeline_server.request import ModelInfo, Request, Result
+from ridgeline_server.http.reply import as_json, as_raw, contiguous
+from ridgeline_server.request import ModelInfo, Request
 
 _KEYS = (
     b'"inputs"',
@@ -48,12 +47,9 @@ class TextEmbeddingsInference:
         self._catalog = catalog
         self._config = config
 
-    async def embed(self, exchange: Exchange) -> tuple[bytes, Headers]:
+    async def embed(self, exchange: Exchange, body: bytes) -> tuple[bytes, Headers]:
         """`POST /embed` and `POST /models/{name}/embed`."""
-        config = self._config
-        timeout_s = exchange.timeout_s(config.request_timeout_s)
         info = self._catalog.find(exchange.params.get("name"))
-        body = await exchange.body(config.max_body_bytes, timeout_s)
         fields = json_object(body, _KEYS)
         if "inputs" not in fields:
             raise InvalidInputError("the field `inputs` is missing; give a text or an array of texts", "inputs")
@@ -71,19 +67,24 @@ class TextEmbeddingsInference:
                 "prompt_name",
             )
         check_dimensions(optional_dimensions(fields), info.dim)
-        inputs = inputs_of(fields["inputs"], "inputs", config.max_client_batch_size, b"\\u0000" in body)
+        inputs = inputs_of(fields["inputs"], "inputs", self._config.max_client_batch_size, b"\\u0000" in body)
         if type(inputs[0]) is list:
-            check_token_ids(inputs, "inputs", info.vocab_size, config.max_queue_tokens)
+            check_token_ids(inputs, "inputs", info.vocab_size, self._config.max_request_tokens)
         request = Request(
             info.name,
             inputs,
             truncate,
             exchange.read,
-            exchange.received + timeout_s,
+            exchange.deadline,
             True if normalize is None else normalize,
+            exchange.priority,
         )
         result = await exchange.submit(self._engine, request)
-        return as_json(contiguous(result.outputs)), _headers(result, inputs, info)
+        rows = contiguous(result.outputs)
+        tokens = sum(result.tokens)
+        body, headers = as_raw(rows, tokens) if exchange.is_raw else (as_json(rows), [JSON])
+        headers += _headers(exchange, inputs, tokens, info)
+        return body, headers
 
     def info(self) -> dict[str, object]:
         """`GET /info`, about the first model."""
@@ -117,16 +118,14 @@ def server_version() -> str:
         return "0"
 
 
-def _headers(result: Result, inputs: Inputs, info: ModelInfo) -> Headers:
-    tokenize, queue, compute, _ = phases(result.instants, result.instants.finished)
-    total = result.instants.finished - result.instants.received
-    total_ms = b"%d" % max(total * 1e3, 0)
+def _headers(exchange: Exchange, inputs: Inputs, tokens: int, info: ModelInfo) -> Headers:
+    tokenize, queue, compute = exchange.phases or (0.0, 0.0, 0.0)
+    total_ms = b"%d" % ((tokenize + queue + compute) * 1e3)
     return [
-        JSON,
         (b"x-compute-type", b"cpu+optimized" if info.device == "cpu" else b"gpu+optimized"),
         (b"x-compute-time", total_ms),
         (b"x-compute-characters", b"%d" % sum(map(len, inputs))),
-        (b"x-compute-tokens", b"%d" % sum(result.tokens)),
+        (b"x-compute-tokens", b"%d" % tokens),
         (b"x-total-time", total_ms),
         (b"x-tokenization-time", b"%d" % (tokenize * 1e3)),
         (b"x-queue-time", b"%d" % (queue * 1e3)),

@@ -5,31 +5,38 @@ from __future__ import annotations
 from ridgeline_server.request import Instants
 
 
-def phases(instants: Instants, now: float) -> tuple[float, float, float, float]:
-    """Seconds of tokenize, queue, compute and reply, which add up to `now` - received.
+def phases(instants: Instants, end: float) -> tuple[float, float, float]:
+    """Seconds of tokenize, queue and compute, which add up to `end` - received.
 
-    tokenize = tokenized - received, queue = started - tokenized, compute = finished - started, reply = now - finished.
-    A request that failed on its way spent the rest of its time in the phase that it had reached.
+    tokenize = tokenized - received, queue = started - tokenized, compute = finished - started.
+    end: instant at which the engine was done with the request. One that failed on its way spent the rest of its time
+    in the phase that it had reached.
     """
-    tokenized = instants.tokenized or now
-    started = instants.started or now
-    finished = instants.finished or now
+    tokenized = instants.tokenized or end
+    started = instants.started or end
+    finished = instants.finished or end
+    tokenize = tokenized - instants.received
+    queue = started - tokenized
+    compute = finished - started
     return (
-        max(tokenized - instants.received, 0.0),
-        max(started - tokenized, 0.0),
-        max(finished - started, 0.0),
-        max(now - finished, 0.0),
+        tokenize if tokenize > 0.0 else 0.0,
+        queue if queue > 0.0 else 0.0,
+        compute if compute > 0.0 else 0.0,
     )
 
 
-def server_timing(instants: Instants, now: float, arrived: float) -> str:
+def server_timing(phase_s: tuple[float, float, float], reply_s: float, receive_s: float) -> bytes:
     """The `Server-Timing` header of an answer, in milliseconds.
 
-    arrived: instant at which the request's headers were there; `receive` = received - arrived is the client's upload
+    phase_s: seconds of tokenize, queue and compute
+    receive_s: seconds of the client's upload, from the request's headers to the end of its body
     """
-    tokenize, queue, compute, reply = phases(instants, now)
-    return (
-        f"receive;dur={max(instants.received - arrived, 0.0) * 1e3:.3f}, "
-        f"tokenize;dur={tokenize * 1e3:.3f}, queue;dur={queue * 1e3:.3f}, compute;dur={compute * 1e3:.3f}, "
-        f"reply;dur={reply * 1e3:.3f}, total;dur={(now - arrived) * 1e3:.3f}"
+    tokenize, queue, compute = phase_s
+    return b"receive;dur=%.3f, tokenize;dur=%.3f, queue;dur=%.3f, compute;dur=%.3f, reply;dur=%.3f, total;dur=%.3f" % (
+        receive_s * 1e3,
+        tokenize * 1e3,
+        queue * 1e3,
+        compute * 1e3,
+        reply_s * 1e3,
+        (receive_s + tokenize + queue + compute + reply_s) * 1e3,
     )

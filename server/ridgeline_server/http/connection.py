@@ -1,0 +1,160 @@
+"""uvicorn's connection with what this server needs beside it: whole replies at once, and bounds on what clients send.
+
+A request that is refused before its body is read leaves that body in the connection. It is read and thrown away, so
+that the connection serves the next request. One that is too long for that ends the connection, but only after the
+client had time to read its refusal: closing at once would make the kernel reset the connection, and lose it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.parse
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+# The ASGI extension: one message with status, headers and body instead of two. Its sender vouches for the headers.
+REPLY = "ridgeline.reply"
+_EXTENSIONS: dict[str, dict[object, object]] = {REPLY: {}}
+# Bytes of an unread body that are thrown away to keep its connection.
+MOST_DISCARDED_BYTES = 64 * 1024 * 1024
+MOST_HEAD_BYTES = 64 * 1024
+# How long a closing connection waits for its client to read the reply.
+LINGER_S = 2.0
+
+
+class Cycle(RequestResponseCycle):
+    """One request on a connection, and its reply."""
+
+    async def send(self, message: Any) -> None:
+        """As ASGI says, and the extension's message beside it."""
+        if message["type"] != REPLY:
+            await super().send(message)
+            return
+        if self.flow.write_paused and not self.disconnected:
+            await self.flow.drain()
+        if self.disconnected or self.response_complete:
+            return
+        if self.more_body and (self.waiting_for_100_continue or self._is_long()):
+            self.keep_alive = False
+        content = [STATUS_LINE[message["status"]]]
+        for name, value in self.default_headers:
+            content += (name, b": ", value, b"\r\n")
+        for name, value in message["headers"]:
+            content += (name, b": ", value, b"\r\n")
+        content += (b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n", message["body"])
+        self.response_started = self.response_complete = True
+        self.transport.write(b"".join(content))
+        self.message_event.set()
+        if not self.keep_alive and not self.more_body:
+            self.transport.close()
+        self.on_response()
+
+    def _is_long(self) -> bool:
+        """Whether the body that the client declared is too long to be thrown away."""
+        length = dict(self.scope["headers"]).get(b"content-length", b"0")
+        return not length.isdigit() or len(length) > 18 or int(length) > MOST_DISCARDED_BYTES
+
+
+class Connection(HttpToolsProtocol):
+    """A client's connection.
+
+    Unlike uvicorn's it has no timer of its own: `close_if_idle`, called now and then, ends it, also when its client
+    never sends a whole request.
+    """
+
+    _idle_since = 0.0
+    _head_bytes = 0
+    _discarded_bytes = 0
+    _is_lingering = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client is there."""
+        super().connection_made(transport)
+        self._idle_since = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what the client sent, unless nothing more is wanted of it."""
+        if self._is_lingering:
+            return
+        cycle = self.cycle
+        is_head = cycle is None or (cycle.response_complete and not cycle.more_body)
+        super().data_received(data)
+        if is_head and self.cycle is cycle:
+            self._head_bytes += len(data)
+            if self._head_bytes > MOST_HEAD_BYTES:
+                self.transport.abort()
+
+    def on_headers_complete(self) -> None:
+        """Start on the request, or queue it behind the one before it."""
+        self._head_bytes = self._discarded_bytes = 0
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
+        version = self.parser.get_http_version()
+        scope["http_version"] = version
+        scope["method"] = self.parser.get_method().decode("ascii")
+        url = httptools.parse_url(self.url)
+        path = url.path.decode("ascii")
+        scope["path"] = urllib.parse.unquote(path) if "%" in path else path
+        scope["raw_path"] = url.path
+        scope["query_string"] = url.query or b""
+        scope["extensions"] = _EXTENSIONS
+        before = self.cycle
+        self.cycle = Cycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a part of the body for the application, or throw it away when the reply is already sent."""
+        cycle = self.cycle
+        if cycle.response_complete:
+            self._discarded_bytes += len(body)
+            if self._discarded_bytes > MOST_DISCARDED_BYTES:
+                self.transport.abort()
+            return
+        cycle.body += body
+        if len(cycle.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        cycle.message_event.set()
+
+    def on_message_complete(self) -> None:
+        """The body is whole."""
+        self.cycle.more_body = False
+        self.cycle.message_event.set()
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or see a client off that has not finished its own."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self.cycle.keep_alive:
+            self._idle_since = self.loop.time()
+        else:
+            self._is_lingering = True
+            self.transport.write_eof()
+            self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def close_if_idle(self, longest_s: float) -> None:
+        """Close the connection when it has awaited a whole request for more than `longest_s`."""
+        is_busy = self.cycle is not None and not self.cycle.response_complete
+        if not is_busy and self.loop.time() - self._idle_since > longest_s:
+            self.transport.close()
