@@ -46,6 +46,7 @@ def bench(
     max_connections: Annotated[int, typer.Option(help="Open loop: connections open at once, at most.")] = 1024,
     seed: Annotated[int, typer.Option(help="Of the texts' order and the random arrivals.")] = 0,
     out: Annotated[Path, typer.Option(help="Directory for the JSON file and the plot.")] = Path("ridgeline-bench"),
+    plot: Annotated[bool, typer.Option(help="Draw the plot; it costs more CPU time than a short run.")] = True,
 ) -> None:
     """Measure throughput and latency of an embeddings server.
 
@@ -75,7 +76,7 @@ def bench(
     )
     messages = Console(stderr=True)
     try:
-        succeeded = _run(options, messages)
+        succeeded = _run(options, plot, messages)
     except BenchError as error:
         messages.print(f"Error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(error.exit_code) from None
@@ -87,7 +88,7 @@ def bench(
         raise typer.Exit(1)
 
 
-def _run(options: Options, messages: Console) -> bool:
+def _run(options: Options, has_plot: bool, messages: Console) -> bool:
     from rich.console import Console
 
     from ridgeline_bench import plot, report
@@ -106,8 +107,10 @@ def _run(options: Options, messages: Console) -> bool:
     stem = options.out / _file_stem(result)
     try:
         report.write_json(result, stem.with_name(f"{stem.name}.json"))
-        plot.draw(result, sample, stem.with_name(f"{stem.name}.png"))
-        output.print(f"Files: {stem}.json and {stem.name}.png", highlight=False, soft_wrap=True)
+        if has_plot:
+            plot.draw(result, sample, stem.with_name(f"{stem.name}.png"))
+        files = f"{stem}.json and {stem.name}.png" if has_plot else f"{stem}.json"
+        output.print(f"Files: {files}", highlight=False, soft_wrap=True)
     except OSError as error:
         raise RunError(f"cannot write the results to {options.out}: {error.strerror or error}") from None
     except ImportError:

@@ -19,6 +19,7 @@ DEFINITIONS = {
     "requests": "sent within the measured window (open loop: meant to be sent), whenever the reply came",
     "latency_s": "of requests that succeeded: from sending the request until the whole reply was there; in the open "
     "loop from the instant at which the request was meant to be sent, so that a stalled server is charged for it",
+    "window_monotonic_s": "instants of CLOCK_MONOTONIC of this machine at which the window opened and closed",
     "throughput": "successful replies that arrived within the window / its seconds",
     "service_s": "of requests that succeeded: from writing the request until the whole reply was there; less than "
     "latency_s where a request had to wait in the generator",
@@ -102,6 +103,7 @@ def merge(outcomes: Sequence[Outcome]) -> Sample:
 def figures(sample: Sample, outcomes: Sequence[Outcome], texts_per_request: int) -> dict[str, Any]:
     """The results as the JSON file holds them. Rates are per second of the window."""
     seconds = sample.duration_s
+    opened = outcomes[0].measured_from if outcomes else 0.0
     measured = int(sample.measured.sum())
     answered = sample.in_window & sample.succeeded
     replies = int(answered.sum())
@@ -110,6 +112,7 @@ def figures(sample: Sample, outcomes: Sequence[Outcome], texts_per_request: int)
     refused = int((sample.measured & sample.refused).sum())
     return {
         "duration_s": seconds,
+        "window_monotonic_s": [opened, opened + seconds],
         "requests": measured,
         "succeeded": succeeded,
         "refused": refused,
