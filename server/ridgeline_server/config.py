@@ -40,6 +40,6 @@ class ServerConfig:
     max_queue_tokens: int = 524_288
     max_queue_bytes: int = 256 * 1024 * 1024
     max_request_tokens: int = 524_288
-    max_age_s: float = 0.1
+    max_age_s: float = 0.05
     request_timeout_s: float = 60.0
     drain_timeout_s: float = 25.0

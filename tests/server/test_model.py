@@ -94,8 +94,10 @@ async def test_work_of_a_client_that_left_is_dropped() -> None:
     records: list[BatchRecord] = []
     async with served([plan()], records.append) as model:
         await asyncio.wait_for(model.was_ready.wait(), 20)
-        busy = [submit(model, [SLOW] * 60) for _ in range(2)]
-        await asyncio.sleep(0.05)
+        busy = []
+        for _ in range(2):  # one runs, one waits behind it
+            busy.append(submit(model, [SLOW] * 60))
+            await asyncio.sleep(0.05)
         left = submit(model, *[[n] for n in range(20)])
         left.cancel()
         await asyncio.sleep(0)

@@ -19,7 +19,9 @@ from ridgeline_server.errors import (
     DeadlineError,
     OverloadedError,
     RequestError,
+    RequestTooLargeError,
     StartupError,
+    UnavailableError,
     UnknownModelError,
 )
 from ridgeline_server.request import Instants, ModelInfo, Request, Result
@@ -83,16 +85,37 @@ class Engine:
         """True when every model has a replica that can serve."""
         return all(model.served.ready_replicas for model in self._models)
 
-    def retry_after(self) -> float | None:
-        """Seconds after which to come back when every model's queue is full, else None."""
-        waits = [self._wait_s(model) for model in self._models]
-        full = [wait for wait in waits if wait is not None]
-        return min(full) if len(full) == len(waits) else None
+    def retry_after(self, name: str | None = None) -> float | None:
+        """Seconds after which to come back when the model's queue is full, else None.
+
+        name: None asks of all models: full when every queue is
+        Raises UnavailableError when no replica of the model, or of any model, can serve; UnknownModelError.
+        """
+        if name is not None:
+            model = self._find(name)
+            model.served.check_available()
+            return self._wait_s(model)
+        problem: UnavailableError | None = None
+        waits = []
+        for model in self._models:
+            try:
+                model.served.check_available()
+            except UnavailableError as error:
+                problem = error
+                continue
+            wait_s = self._wait_s(model)
+            if wait_s is None:
+                return None
+            waits.append(wait_s)
+        if not waits and problem is not None:
+            raise problem
+        return min(waits)
 
     async def _answer(self, model: LoadedModel, request: Request, instants: Instants) -> Result:
         truncate = self._config.overlong is Overlong.TRUNCATE if request.truncate is None else request.truncate
         tokens = await model.tokenizer.encode(request.inputs, truncate)
         instants.tokenized = time.monotonic()
+        self._check_size(tokens)
         model.served.check_available()
         job = Job(request, asyncio.get_running_loop().create_future(), instants)
         job.items = [Item(job, index, entry) for index, entry in enumerate(tokens)]
@@ -110,6 +133,14 @@ class Engine:
         except KeyError:
             have = ", ".join(f"'{model.served.name}'" for model in self._models)
             raise UnknownModelError(f"model '{name[:200]}' is not served here; served: {have}") from None
+
+    def _check_size(self, tokens: list[Tokens]) -> None:
+        total = sum(len(entry.ids) for entry in tokens)
+        most = self._config.max_request_tokens
+        if total > most:
+            raise RequestTooLargeError(
+                f"the inputs hold {total} tokens; one request may hold {most}: send several requests"
+            )
 
     def _check_backlog(self, model: LoadedModel) -> None:
         wait_s = self._wait_s(model)

@@ -63,9 +63,11 @@ class Assignment:
 
     is_alone:    the replica runs nothing beside it
     is_started:  the runtime has begun with it; known once it failed or its worker died
+    predicted_s: seconds that the runtime is expected to take for it
     """
 
     id: int
     items: list[Item]
     is_alone: bool = False
     is_started: bool = False
+    predicted_s: float = 0.0

@@ -8,12 +8,15 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import inf
 
 import numpy as np
 
 from ridgeline_export.bundle import Bundle
 from ridgeline_server.engine.backlog import Backlog
+from ridgeline_server.engine.batch_costs import BatchCosts
 from ridgeline_server.engine.cost import CostTable
+from ridgeline_server.engine.dispatch import ReplicaLoad, choose_replica
 from ridgeline_server.engine.job import Assignment, Item, Job
 from ridgeline_server.engine.messages import Done, Load
 from ridgeline_server.engine.replica import WORKER_COMMAND, Replica, ReplicaState
@@ -28,6 +31,11 @@ log = logging.getLogger(__name__)
 # A worker that dies so often in a row before it is ready will not come up by waiting: clients are told.
 _MOST_FAILED_STARTS = 3
 _RETRY_AFTER_S = 2.0
+
+# A replica that cannot serve: it has no room, and no work would ever end there.
+_ABSENT = ReplicaLoad(
+    has_room=False, concurrency=1, in_flight=0, in_flight_s=inf, token_s=inf, least_s=inf, most_tokens=0
+)
 
 BatchObserver = Callable[[BatchRecord], None]
 
@@ -57,6 +65,8 @@ class ServedModel:
         self.was_ready = asyncio.Event()
         self._observe = observe
         self._scheduler: Scheduler[Item] = Scheduler(self.plan.grid, max_age_s)
+        self._most_tokens = max(rows * length for rows, length in self.plan.grid.shapes)
+        self._batch_costs: dict[int, BatchCosts] = {}
         self._retries: deque[Retry] = deque()
         self._batch_ids = itertools.count(1)
         self._is_dispatch_due = False
@@ -97,7 +107,9 @@ class ServedModel:
 
     def enqueue(self, job: Job) -> None:
         """Let the job's sequences wait for a batch; sequences of a job that is over are dropped by themselves."""
-        waiting = [Waiting(len(item.tokens.ids), job.instants.tokenized, item) for item in job.items]
+        waiting = [
+            Waiting(len(item.tokens.ids), job.instants.tokenized, item, job.request.priority) for item in job.items
+        ]
         for entry in waiting:
             self._scheduler.add(entry)
         job.future.add_done_callback(lambda _: self._drop(waiting))
@@ -113,6 +125,7 @@ class ServedModel:
 
     def on_loaded(self, replica: Replica) -> None:
         self.load_error = None
+        self._batch_costs[replica.index] = BatchCosts(self.plan.grid, replica.batch_s)
         self.was_ready.set()
         self._dispatch_soon()
 
@@ -153,9 +166,8 @@ class ServedModel:
             for item in retry.items:
                 item.job.fail(error)
         self._retries.clear()
-        while batch := self._scheduler.next_batch(time.monotonic()):
-            for waiting in batch:
-                waiting.payload.job.fail(error)
+        for waiting in self._scheduler.take_all():
+            waiting.payload.job.fail(error)
 
     def _drop(self, waiting: list[Waiting[Item]]) -> None:
         for entry in waiting:
@@ -169,8 +181,7 @@ class ServedModel:
 
     def _dispatch(self) -> None:
         self._is_dispatch_due = False
-        while rooms := [replica for replica in self.replicas if replica.has_room()]:
-            replica = min(rooms, key=lambda r: len(r.in_flight))
+        while (replica := self._next_replica()) is not None:
             retry = self._next_retry()
             if retry is not None:
                 if retry.is_alone and replica.in_flight:
@@ -178,10 +189,34 @@ class ServedModel:
                 self._retries.popleft()
                 self._send(replica, retry.items, retry.is_alone)
                 continue
-            batch = self._scheduler.next_batch(time.monotonic())
+            batch = self._scheduler.next_batch(time.monotonic(), self._batch_costs[replica.index])
             if not batch:
                 return
             self._send(replica, [entry.payload for entry in batch], is_alone=False)
+
+    def _next_replica(self) -> Replica | None:
+        """The replica that the next batch goes to, None when nothing waits or the batch must wait too."""
+        if self._retries:  # one that must run alone needs an empty replica, not the fastest
+            rooms = [replica for replica in self.replicas if replica.has_room()]
+            return min(rooms, key=lambda replica: len(replica.in_flight), default=None)
+        if not self._scheduler.sequences:
+            return None
+        index = choose_replica([self._load(replica) for replica in self.replicas], self._scheduler.tokens)
+        return None if index is None else self.replicas[index]
+
+    def _load(self, replica: Replica) -> ReplicaLoad:
+        costs = self._batch_costs.get(replica.index)
+        if costs is None or replica.state is not ReplicaState.READY:
+            return _ABSENT
+        return ReplicaLoad(
+            has_room=replica.has_room(),
+            concurrency=replica.load.plan.concurrency,
+            in_flight=len(replica.in_flight),
+            in_flight_s=sum(assignment.predicted_s for assignment in replica.in_flight.values()),
+            token_s=costs.token_s,
+            least_s=costs.least_s,
+            most_tokens=self._most_tokens,
+        )
 
     def _next_retry(self) -> Retry | None:
         """The first retry that somebody still waits for, without those that nobody does."""
@@ -199,7 +234,10 @@ class ServedModel:
             item.job.instants.batched = now
         assignment = Assignment(next(self._batch_ids), items, is_alone)
         try:
-            replica.send(assignment, _pack(assignment.id, items))
+            batch = _pack(assignment.id, items)
+            shape = self.plan.grid.fit(len(items), int(batch.lengths.max()))
+            assignment.predicted_s = self._batch_costs[replica.index][shape]
+            replica.send(assignment, batch)
         except Exception as error:  # no memory, say: these requests fail, and the others go on
             log.exception("model '%s' cannot send a batch", self.name)
             replica.in_flight.pop(assignment.id, None)
@@ -210,6 +248,7 @@ class ServedModel:
         plan = replica.load.plan
         lengths = np.fromiter((len(item.tokens.ids) for item in assignment.items), dtype=np.int64)
         real_tokens = int(lengths.sum())
+        self._batch_costs[replica.index].observe(done.shape, done.finished - done.started)
         self.backlog.observe(real_tokens, done.finished - done.started, plan.concurrency * len(self.replicas))
         self._observe(
             BatchRecord(

@@ -1,17 +1,26 @@
 """Which waiting sequences make the next batch: plain synchronous code, with no clock, no thread and no tensor.
 
-Waiting sequences are kept by grid length. The next batch is led by the bucket that serves most sequences per executed
-token, unless the oldest sequence has waited past the age bound: then it leads, whatever it costs. Rows that the chosen
-shape has left are filled with shorter sequences, which ride along for nothing.
+Waiting sequences are kept by grid length. A batch is led by one length and filled up with shorter sequences. Among the
+lengths that could lead, and the shapes that hold them, the one goes first whose sequences are worth most per second of
+the replica's time, a sequence being worth what it costs in the best full batch. But the oldest sequence leads once it
+has waited past the age bound, whatever it costs: from then on nobody overtakes it.
+
+Interactive sequences go before those of batch priority, which fill rows that are left. A sequence of batch priority
+counts as having arrived BATCH_HANDICAP_S later than it did: it waits longer, and is never starved.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from ridgeline_server.runtimes.grid import CALL_OVERHEAD_TOKENS, ShapeGrid
+from ridgeline_server.engine.batch_costs import BatchCosts
+from ridgeline_server.request import Priority
+from ridgeline_server.runtimes.grid import Shape, ShapeGrid
+
+BATCH_HANDICAP_S = 1.0
 
 T = TypeVar("T")
 
@@ -29,26 +38,29 @@ class Waiting(Generic[T]):
     tokens: int
     arrived: float
     payload: T
+    priority: Priority = Priority.INTERACTIVE
     is_taken: bool = False
     is_dropped: bool = False
 
 
-@dataclass(slots=True)
 class Scheduler(Generic[T]):
-    """Sequences in, batches out."""
+    """Sequences in, batches out.
 
-    grid: ShapeGrid
-    max_age_s: float
-    sequences: int = 0
-    tokens: int = 0
-    _buckets: list[deque[Waiting[T]]] = field(init=False)
+    sequences, tokens: how many wait
+    """
 
-    def __post_init__(self) -> None:
-        self._buckets = [deque() for _ in self.grid.lengths]
+    def __init__(self, grid: ShapeGrid, max_age_s: float) -> None:
+        self.sequences = 0
+        self.tokens = 0
+        self._grid = grid
+        self._max_age_s = max_age_s
+        self._interactive: list[_Line[T]] = [_Line(0.0) for _ in grid.lengths]
+        self._batch: list[_Line[T]] = [_Line(BATCH_HANDICAP_S) for _ in grid.lengths]
+        self._shapes = [_useful_shapes(grid, length) for length in grid.lengths]
 
     def add(self, waiting: Waiting[T]) -> None:
         """Let a sequence wait. Raises ValueError when it is longer than the grid's longest."""
-        self._buckets[self.grid.bucket(waiting.tokens)].append(waiting)
+        self._line(waiting).add(waiting)
         self.sequences += 1
         self.tokens += waiting.tokens
 
@@ -56,44 +68,122 @@ class Scheduler(Generic[T]):
         """Forget a sequence that nobody waits for any more; nothing happens when it is in a batch already."""
         if not waiting.is_dropped and not waiting.is_taken:
             waiting.is_dropped = True
+            self._line(waiting).count -= 1
             self.sequences -= 1
             self.tokens -= waiting.tokens
 
-    def next_batch(self, now: float) -> list[Waiting[T]]:
-        """Take the sequences of the next batch out of the queue; an empty list when none waits."""
-        self._discard_dropped()
-        occupied = [index for index, bucket in enumerate(self._buckets) if bucket]
-        if not occupied:
+    def next_batch(self, now: float, costs: BatchCosts) -> list[Waiting[T]]:
+        """Take the sequences of the next batch for a replica with these costs; an empty list when none waits."""
+        oldest = self._oldest()
+        if oldest is None:
             return []
-        oldest = min(occupied, key=lambda index: self._buckets[index][0].arrived)
-        is_overdue = now - self._buckets[oldest][0].arrived >= self.max_age_s
-        leader = oldest if is_overdue else max(occupied, key=self._rank)
-        rows = self.grid.best_rows(leader, len(self._buckets[leader]))
-        return self._take(leader, rows)
+        lines, index = oldest
+        if now - lines[index].front() >= self._max_age_s:
+            # The leader's line first, so that the oldest is in the batch.
+            rows = self._best(lines, [index], costs)[1]
+            return self._take(index, rows, lines)
+        lines = self._interactive if any(line.count for line in self._interactive) else self._batch
+        index, rows = self._best(lines, [i for i, line in enumerate(lines) if line.count], costs)
+        return self._take(index, rows, lines)
 
-    def _rank(self, index: int) -> tuple[float, float]:
-        bucket = self._buckets[index]
-        length = self.grid.lengths[index]
-        rows = self.grid.best_rows(index, len(bucket))
-        # token efficiency, so that a full batch of long texts is worth as much as one of short texts
-        filled = min(rows, len(bucket)) * length / (rows * length + CALL_OVERHEAD_TOKENS)
-        return filled, -bucket[0].arrived
+    def take_all(self) -> list[Waiting[T]]:
+        """Take everything that waits, in no order."""
+        everything = [waiting for line in (*self._interactive, *self._batch) for waiting in line.take(line.count)]
+        self._count_out(everything)
+        return everything
 
-    def _take(self, leader: int, rows: int) -> list[Waiting[T]]:
+    def _line(self, waiting: Waiting[T]) -> _Line[T]:
+        lines = self._interactive if waiting.priority is Priority.INTERACTIVE else self._batch
+        return lines[self._grid.bucket(waiting.tokens)]
+
+    def _oldest(self) -> tuple[list[_Line[T]], int] | None:
+        """The line whose front has waited longest, as its class and its length's index."""
+        fronts = [
+            (line.front(), lines, index)
+            for lines in (self._interactive, self._batch)
+            for index, line in enumerate(lines)
+            if line.count
+        ]
+        return min(fronts, key=lambda front: front[0])[1:] if fronts else None
+
+    def _best(self, lines: list[_Line[T]], leaders: Iterable[int], costs: BatchCosts) -> tuple[int, int]:
+        """The leading length and the row count of most worth per second; between equals, that of the older front."""
+        best = (-1.0, 0.0, 0, 0)
+        for leader in leaders:
+            front = -lines[leader].front()
+            for shape in self._shapes[leader]:
+                worth = _worth(lines, leader, shape[0], costs.values) / costs[shape]
+                best = max(best, (worth, front, leader, shape[0]))
+        return best[2:]
+
+    def _take(self, leader: int, rows: int, lines: list[_Line[T]]) -> list[Waiting[T]]:
+        others = self._batch if lines is self._interactive else self._interactive
         batch: list[Waiting[T]] = []
         for index in range(leader, -1, -1):
-            bucket = self._buckets[index]
-            while bucket and len(batch) < rows:
-                waiting = bucket.popleft()
-                if not waiting.is_dropped:
-                    batch.append(waiting)
-        for waiting in batch:
-            waiting.is_taken = True
-            self.sequences -= 1
-            self.tokens -= waiting.tokens
+            for line in (lines[index], others[index]):
+                batch += line.take(rows - len(batch))
+            if len(batch) == rows:
+                break
+        self._count_out(batch)
         return batch
 
-    def _discard_dropped(self) -> None:
-        for bucket in self._buckets:
-            while bucket and bucket[0].is_dropped:
-                bucket.popleft()
+    def _count_out(self, taken: list[Waiting[T]]) -> None:
+        for waiting in taken:
+            waiting.is_taken = True
+            self.tokens -= waiting.tokens
+        self.sequences -= len(taken)
+
+
+class _Line(Generic[T]):
+    """Sequences of one grid length and one priority, in order of arrival. `count`: without the dropped ones."""
+
+    __slots__ = ("_handicap_s", "_waiting", "count")
+
+    def __init__(self, handicap_s: float) -> None:
+        self.count = 0
+        self._handicap_s = handicap_s
+        self._waiting: deque[Waiting[T]] = deque()
+
+    def add(self, waiting: Waiting[T]) -> None:
+        self._waiting.append(waiting)
+        self.count += 1
+
+    def front(self) -> float:
+        """When the oldest sequence arrived, its handicap added. There must be one."""
+        while self._waiting[0].is_dropped:
+            self._waiting.popleft()
+        return self._waiting[0].arrived + self._handicap_s
+
+    def take(self, most: int) -> list[Waiting[T]]:
+        """The oldest sequences, `most` at most."""
+        taken: list[Waiting[T]] = []
+        while self.count and len(taken) < most:
+            waiting = self._waiting.popleft()
+            if not waiting.is_dropped:
+                taken.append(waiting)
+                self.count -= 1
+        if not self.count:
+            self._waiting.clear()  # what is left was dropped
+        return taken
+
+
+def _worth(lines: list[_Line[T]], leader: int, rows: int, values: list[float]) -> float:
+    """Worth of the batch that `leader` leads, its spare rows filled with the next shorter sequences."""
+    worth = 0.0
+    for index in range(leader, -1, -1):
+        count = lines[index].count
+        if count >= rows:
+            return worth + rows * values[index]
+        worth += count * values[index]
+        rows -= count
+    return worth
+
+
+def _useful_shapes(grid: ShapeGrid, length: int) -> list[Shape]:
+    """Shapes that hold sequences of `length`, without those that another one beats in rows and tokens."""
+    holding = [shape for shape in grid.shapes if shape[1] >= length]
+    return [
+        (rows, long)
+        for rows, long in holding
+        if not any(r >= rows and r * n <= rows * long and (r, n) != (rows, long) for r, n in holding)
+    ]

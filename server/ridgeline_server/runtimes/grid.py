@@ -2,39 +2,49 @@
 
 Runtimes keep scratch memory and kernels per input shape, so a free choice of shapes makes memory grow with traffic.
 A grid of at most MAX_SHAPES bounds it, and every shape can be run once before the server is ready.
+
+The shapes chosen are those that cost the expected traffic least. Traffic is sequences of some length, of which some
+number waits together (the depth). Served by a shape, a sequence costs (overhead + rows · length) / min(rows, depth)
+token times; a grid costs each sequence its cheapest shape, over what it would cost without padding. Every doubling of
+the length can run alone, for the sake of a lone request's latency. The other shapes are picked one by one, each the one
+that lowers the mean most, then each is replaced while another one in its place is better.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
 
-MAX_SHAPES = 16
+import numpy as np
+import numpy.typing as npt
+
 # (rows, length) of an executed batch.
 Shape = tuple[int, int]
+Costs = npt.NDArray[np.float64]
+
+MAX_SHAPES = 16
 _SHORTEST = 16
-_SOME_ROWS = 4
-# A call costs about as much as this many tokens before it computes anything.
-CALL_OVERHEAD_TOKENS = 16
+_SHORTEST_ALONE = 32
+_LENGTHS_PER_OCTAVE = 4
+_SHORTEST_TEXT = 8
+_TYPICAL_LONGEST_TEXT = 256
+_LEAST_DEPTH, _MOST_DEPTH = 4, 128
+_REPLACEMENT_ROUNDS = 3
+# A call of a CPU runtime with another shape than the last costs as much as this many tokens before it computes.
+CALL_OVERHEAD_TOKENS = 40
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ShapeGrid:
-    """Shapes [rows, length] that a padded runtime executes.
+    """Shapes (rows, length) that a padded runtime executes, in any order; the longest holds every sequence."""
 
-    lengths: ascending; the last one is the longest sequence that the model takes
-    rows:    for each length, the row counts to choose from, ascending, the first of them 1
-    """
+    shapes: tuple[Shape, ...]
 
-    lengths: tuple[int, ...]
-    rows: tuple[tuple[int, ...], ...]
-
-    @property
-    def shapes(self) -> list[tuple[int, int]]:
-        """Every [rows, length] of the grid."""
-        return [(rows, length) for length, choices in zip(self.lengths, self.rows, strict=True) for rows in choices]
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths of the shapes, each once, ascending."""
+        return tuple(sorted({length for _, length in self.shapes}))
 
     def bucket(self, length: int) -> int:
         """Index of the smallest grid length that holds a sequence of `length` tokens.
@@ -46,70 +56,90 @@ class ShapeGrid:
             raise ValueError(f"a sequence of {length} tokens does not fit a grid up to {self.lengths[-1]}")
         return index
 
-    def best_rows(self, bucket: int, waiting: int) -> int:
-        """Row count that serves most sequences per executed token, when `waiting` of this bucket wait."""
-        length = self.lengths[bucket]
-        return max(self.rows[bucket], key=lambda rows: (min(rows, waiting) / _cost_tokens(rows, length), rows))
-
-    def fit(self, sequences: int, longest: int) -> tuple[int, int]:
-        """Smallest shape (rows, length) of the grid that holds so many sequences of up to `longest` tokens.
+    def fit(self, sequences: int, longest: int) -> Shape:
+        """The shape of fewest tokens that holds so many sequences of up to `longest` tokens.
 
         Raises ValueError when none does.
         """
-        bucket = self.bucket(longest)
-        for rows in self.rows[bucket]:
-            if rows >= sequences:
-                return rows, self.lengths[bucket]
-        raise ValueError(f"{sequences} sequences of up to {longest} tokens do not fit the grid")
+        self.bucket(longest)
+        fitting = [shape for shape in self.shapes if shape[0] >= sequences and shape[1] >= longest]
+        if not fitting:
+            raise ValueError(f"{sequences} sequences of up to {longest} tokens do not fit the grid")
+        return min(fitting, key=lambda shape: (shape[0] * shape[1], shape[1]))
 
 
-def make_grid(max_tokens: int, max_batch_tokens: int) -> ShapeGrid:
+def make_grid(max_tokens: int, max_batch_tokens: int, call_overhead_tokens: int = CALL_OVERHEAD_TOKENS) -> ShapeGrid:
     """A grid for sequences up to `max_tokens` whose shapes hold at most `max_batch_tokens`, or one sequence.
 
-    Every grid has the powers of two, one row each. What else fits under MAX_SHAPES comes in the order of what it saves
-    on texts, most of which are short: full batches of short lengths, lengths half-way between, batches of four.
-    Raises ValueError when either argument is not positive.
+    Raises ValueError when an argument is not positive.
     """
     if max_tokens < 1 or max_batch_tokens < 1:
         raise ValueError(f"max_tokens {max_tokens} and max_batch_tokens {max_batch_tokens} must be at least 1")
-    lengths = _powers_of_two(max_tokens)
-    while len(lengths) > MAX_SHAPES:
-        del lengths[1]
-    shapes = {(1, length) for length in lengths}
-    for extra in _extras(lengths, max_batch_tokens):
-        if len(shapes | extra) <= MAX_SHAPES:
-            shapes |= extra
-    kept = sorted({length for _, length in shapes})
-    return ShapeGrid(tuple(kept), tuple(tuple(sorted(r for r, n in shapes if n == length)) for length in kept))
+    traffic = _Traffic(max_tokens, max_batch_tokens, call_overhead_tokens)
+    candidates = {shape: traffic.cost(shape) for shape in _candidates(max_tokens, max_batch_tokens)}
+    alone = _alone(max_tokens)
+    chosen = _pick(alone, candidates, traffic)
+    for _ in range(_REPLACEMENT_ROUNDS):
+        for shape in chosen[len(alone) :]:
+            chosen = _pick([kept for kept in chosen if kept != shape], candidates, traffic)
+    return ShapeGrid(tuple(sorted(chosen, key=lambda shape: (shape[1], shape[0]))))
 
 
-def _extras(lengths: list[int], max_batch_tokens: int) -> Iterator[set[tuple[int, int]]]:
-    """Shapes to add beside single rows of `lengths`, each set as a whole, the most useful first."""
-    for length in lengths:
-        yield _full_batch(length, max_batch_tokens)
-    for shorter, longer in pairwise(lengths):
-        middle = (shorter + longer) // 2
-        if shorter < middle < longer:
-            yield {(1, middle)} | _full_batch(middle, max_batch_tokens)
-    for length in lengths:
-        if max_batch_tokens // length >= 2 * _SOME_ROWS:
-            yield {(_SOME_ROWS, length)}
+class _Traffic:
+    """Expected sequences: every octave of lengths up to _TYPICAL_LONGEST_TEXT brings its share of tokens."""
+
+    def __init__(self, max_tokens: int, max_batch_tokens: int, overhead: int) -> None:
+        lengths = np.geomspace(min(_SHORTEST_TEXT, max_tokens), max_tokens, 64).astype(int)
+        deepest = int(np.clip(max_batch_tokens // _SHORTEST, _LEAST_DEPTH, _MOST_DEPTH))
+        self._lengths = lengths[:, None]
+        self._depths = 2 ** np.arange(_LEAST_DEPTH.bit_length() - 1, deepest.bit_length())[None, :]
+        self._overhead = overhead
+        most_rows = np.maximum(max_batch_tokens // self._lengths, 1)
+        unpadded = self._lengths + overhead / np.minimum(self._depths, most_rows)
+        self._weights = np.minimum(self._lengths, _TYPICAL_LONGEST_TEXT) / unpadded
+
+    def cost(self, shape: Shape) -> Costs:
+        """Token times per sequence, [lengths, depths]; infinite where the shape is too short."""
+        rows, length = shape
+        costs = (self._overhead + rows * length) / np.minimum(rows, self._depths)
+        return np.where(self._lengths > length, np.inf, costs)
+
+    def mean(self, costs: Costs) -> float:
+        return float((self._weights * costs).sum())
 
 
-def _full_batch(length: int, max_batch_tokens: int) -> set[tuple[int, int]]:
-    """The shape of as many rows as the budget holds, where the call's overhead makes that worth a shape."""
-    rows = max_batch_tokens // length
-    return {(rows, length)} if rows >= _SOME_ROWS else set()
+def _candidates(max_tokens: int, max_batch_tokens: int) -> list[Shape]:
+    shapes = set()
+    for length in _candidate_lengths(max_tokens):
+        most = max(1, max_batch_tokens // length)
+        rows = {1, 2, 3, 4, 6, *(2**power for power in range(3, most.bit_length())), most}
+        shapes |= {(count, length) for count in rows if count <= most}
+    return sorted(shapes)
 
 
-def _cost_tokens(rows: int, length: int) -> int:
-    return rows * length + CALL_OVERHEAD_TOKENS
-
-
-def _powers_of_two(max_tokens: int) -> list[int]:
+def _candidate_lengths(max_tokens: int) -> list[int]:
     lengths = []
     length = _SHORTEST
     while length < max_tokens:
         lengths.append(length)
-        length *= 2
+        octave = 1 << (length.bit_length() - 1)
+        length += max(8, octave // _LENGTHS_PER_OCTAVE)
     return [*lengths, max_tokens]
+
+
+def _alone(max_tokens: int) -> list[Shape]:
+    lengths = [max_tokens]
+    length = _SHORTEST_ALONE
+    while length < max_tokens and len(lengths) < MAX_SHAPES:
+        lengths.append(length)
+        length *= 2
+    return [(1, length) for length in lengths]
+
+
+def _pick(chosen: list[Shape], candidates: dict[Shape, Costs], traffic: _Traffic) -> list[Shape]:
+    best = np.minimum.reduce([traffic.cost(shape) for shape in chosen])
+    while len(chosen) < min(MAX_SHAPES, len(candidates)):
+        left = [shape for shape in candidates if shape not in chosen]
+        chosen = [*chosen, min(left, key=lambda shape: traffic.mean(np.minimum(best, candidates[shape])))]
+        best = np.minimum(best, candidates[chosen[-1]])
+    return chosen
