@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from ridgeline_server.config import ServerConfig
-from ridgeline_server.errors import RequestError, UnknownModelError
+from ridgeline_server.errors import RequestError, UnavailableError, UnknownModelError
 from ridgeline_server.http import create_app
 from ridgeline_server.report import Metrics, Report
 from ridgeline_server.request import BatchRecord, Instants, ModelInfo, Request, Result
@@ -75,6 +75,8 @@ class FakeEngine:
     infos: list[ModelInfo] = field(default_factory=lambda: [model_info(), model_info("other")])
     ready: bool = True
     full_for_s: float | None = None
+    unavailable: UnavailableError | None = None
+    asked: list[str | None] = field(default_factory=list)
     behave: Callable[[Request], Awaitable[None]] | None = None
     seen: list[Request] = field(default_factory=list)
     cancelled: int = 0
@@ -109,6 +111,9 @@ class FakeEngine:
         return self.ready
 
     def retry_after(self, name: str | None = None) -> float | None:
+        self.asked = [name]
+        if self.unavailable is not None:
+            raise self.unavailable
         return self.full_for_s
 
     def fail_with(self, error: Exception) -> None:

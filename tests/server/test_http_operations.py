@@ -145,7 +145,9 @@ def test_the_document_describes_every_route() -> None:
         "/report": {"get"},
     }
     embed = document["paths"]["/embed"]["post"]
-    assert {"200", "400", "404", "413", "415", "422", "424", "429", "500", "503", "504"} == embed["responses"].keys()
+    assert {"200", "400", "404", "408", "413", "415", "422", "424", "429", "500", "503", "504"} == embed[
+        "responses"
+    ].keys()
 
 
 def test_requests_carry_their_deadline() -> None:

@@ -62,9 +62,9 @@ def create_app(
     _add_operations(app, engine, room, report, metrics)
     app.openapi().setdefault("components", {})["schemas"] = SCHEMAS
     routes = [
-        InferenceRoute("/v1/embeddings", Protocol.OPENAI, openai.embeddings),
-        InferenceRoute("/embed", Protocol.TEI, tei.embed),
-        InferenceRoute("/models/{name}/embed", Protocol.TEI, tei.embed),
+        InferenceRoute("/v1/embeddings", Protocol.OPENAI, openai.embeddings, is_model_in_path=False),
+        InferenceRoute("/embed", Protocol.TEI, tei.embed, is_model_in_path=True),
+        InferenceRoute("/models/{name}/embed", Protocol.TEI, tei.embed, is_model_in_path=True),
     ]
     return Door(app, routes, engine, catalog, config, metrics, room)
 

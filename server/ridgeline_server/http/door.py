@@ -44,11 +44,13 @@ class InferenceRoute:
 
     path:    template; `{name}` captures a model's name: the rest of a path up to what follows it
     handler: exchange, body → body and headers of a 200
+    is_model_in_path: whether the path alone tells the model: `{name}`, or the first one where there is no name
     """
 
     path: str
     protocol: Protocol
     handler: Handler
+    is_model_in_path: bool
 
     def pattern(self) -> re.Pattern[str]:
         """The template as a regular expression."""
@@ -147,11 +149,8 @@ class Door:
         """Refuse what can be refused before its body is read; the cheapest refusals first, for they come in floods."""
         if self.room.is_closed:
             raise UnavailableError(STOPPING, STOPPING_RETRY_AFTER_S)
-        given_name = exchange.params.get("name")
-        if given_name is None:
-            seconds = self._engine.retry_after()
-        else:
-            seconds = self._engine.retry_after(self._catalog.find(given_name).name)
+        name = self._catalog.find(exchange.params.get("name")).name if route.is_model_in_path else None
+        seconds = self._engine.retry_after(name)
         if seconds is not None:
             raise OverloadedError("the queue is full; try again after the seconds in Retry-After", seconds)
         given = exchange.given

@@ -6,23 +6,25 @@ from typing import Any
 
 from ridgeline_server.http.errors import Protocol
 from ridgeline_server.http.schemas import Schema, ref
+from ridgeline_server.request import Priority
 
 _ERROR_SCHEMAS = {Protocol.OPENAI: "OpenAIError", Protocol.TEI: "TeiError", Protocol.PLAIN: "Error"}
 _ERRORS = {
     400: "The request is malformed: what, what is allowed, what to do",
     404: "No such model is served",
-    413: "The body is too large, or holds too many or too long inputs",
+    408: "The body was not there before the deadline",
+    413: "The body is too large, or holds too many inputs, too long ones or too many tokens",
     415: "The content type is not application/json",
     422: "A field has a wrong value",
     424: "The model failed on this input",
-    429: "The queue is full: see Retry-After",
+    429: "The queue is full, by its tokens or by the bytes of the bodies in flight: see Retry-After",
     500: "The model or the server failed on this input",
     503: "No replica can serve at the moment: see Retry-After",
     504: "No answer before the deadline",
 }
 _INFERENCE_ERRORS = {
-    Protocol.OPENAI: (400, 404, 413, 415, 429, 500, 503, 504),
-    Protocol.TEI: (400, 404, 413, 415, 422, 424, 429, 500, 503, 504),
+    Protocol.OPENAI: (400, 404, 408, 413, 415, 429, 500, 503, 504),
+    Protocol.TEI: (400, 404, 408, 413, 415, 422, 424, 429, 500, 503, 504),
 }
 _HEADERS: Schema = {
     "Server-Timing": {
@@ -30,6 +32,18 @@ _HEADERS: Schema = {
         "schema": {"type": "string"},
     },
     "X-Request-Id": {"description": "The request's id", "schema": {"type": "string"}},
+}
+_RAW_HEADERS: Schema = {
+    "X-Shape": {"description": "Of a raw reply: inputs,dim", "schema": {"type": "string"}, "example": "3,384"},
+    "X-Dtype": {"description": "Of a raw reply", "schema": {"const": "float32"}},
+    "X-Tokens": {"description": "Of a raw reply: tokens of all inputs", "schema": {"type": "integer"}},
+}
+_RAW: Schema = {
+    "schema": {
+        "type": "string",
+        "format": "binary",
+        "description": "With `Accept: application/octet-stream`: [inputs, dim] little-endian float32, in C order.",
+    }
 }
 _TRUNCATED: Schema = {"description": "How many inputs were cut, if any was", "schema": {"type": "integer"}}
 _RETRY_AFTER: Schema = {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}}
@@ -40,6 +54,12 @@ _REQUEST_HEADERS: list[Schema] = [
         "description": "Seconds after which the answer is of no use.",
         "schema": {"type": "number", "exclusiveMinimum": 0},
         "example": 30,
+    },
+    {
+        "name": "X-Priority",
+        "in": "header",
+        "description": "Interactive requests go before batch ones, which still never starve.",
+        "schema": {"enum": [priority.value for priority in Priority], "default": Priority.INTERACTIVE.value},
     },
     {
         "name": "X-Request-Id",
@@ -59,13 +79,21 @@ NAME: Schema = {
 }
 
 
-def success(schema: str, description: str, *, is_inference: bool = False) -> Schema:
+def success(schema: str, description: str) -> Schema:
     """A 200 with a JSON body."""
-    headers = {**_HEADERS, "X-Truncated": _TRUNCATED} if is_inference else _HEADERS
     return {
         "description": description,
-        "headers": headers,
+        "headers": _HEADERS,
         "content": {"application/json": {"schema": ref(schema)}},
+    }
+
+
+def _embeddings(schema: str) -> Schema:
+    """A 200 with embeddings, in JSON or raw."""
+    return {
+        "description": "The embeddings",
+        "headers": {**_HEADERS, "X-Truncated": _TRUNCATED, **_RAW_HEADERS},
+        "content": {"application/json": {"schema": ref(schema)}, "application/octet-stream": _RAW},
     }
 
 
@@ -80,8 +108,8 @@ def failure(status: int, protocol: Protocol) -> Schema:
 
 
 def inference(protocol: Protocol, request: str, response: str, parameters: tuple[Schema, ...] = ()) -> dict[str, Any]:
-    """What FastAPI is told of an inference route: JSON in, JSON out, all of its errors."""
-    responses: dict[int | str, Schema] = {200: success(response, "The embeddings", is_inference=True)}
+    """What FastAPI is told of an inference route: JSON in, JSON or raw bytes out, all of its errors."""
+    responses: dict[int | str, Schema] = {200: _embeddings(response)}
     responses.update({status: failure(status, protocol) for status in _INFERENCE_ERRORS[protocol]})
     return {
         "responses": responses,
