@@ -81,14 +81,37 @@ class Connection(HttpToolsProtocol):
             return
         cycle = self.cycle
         is_head = cycle is None or (cycle.response_complete and not cycle.more_body)
-        super().data_received(data)
+        self._parse(data)
         if is_head and self.cycle is cycle:
             self._head_bytes += len(data)
             if self._head_bytes > MOST_HEAD_BYTES:
                 self.transport.abort()
 
+    def _parse(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                # The parser takes the body for the other protocol's: without the wish for one it is a body again.
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+            except httptools.HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
+                return
+
+    def _head_without_upgrade(self) -> bytes:
+        head = [self.parser.get_method(), b" ", self.url, b" HTTP/1.1\r\n"]
+        for name, value in self.headers:
+            if name not in (b"upgrade", b"connection"):
+                head += (name, b": ", value, b"\r\n")
+        return b"".join((*head, b"\r\n"))
+
     def on_headers_complete(self) -> None:
         """Start on the request, or queue it behind the one before it."""
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise httptools.HttpParserInvalidMethodError("CONNECT is for proxies")
+            return
         self._head_bytes = self._discarded_bytes = 0
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
         version = self.parser.get_http_version()
@@ -135,6 +158,8 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The body is whole."""
+        if self.parser.should_upgrade():
+            return
         self.cycle.more_body = False
         self.cycle.message_event.set()
 
