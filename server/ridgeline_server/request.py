@@ -99,6 +99,7 @@ class Batch:
 class BatchRecord:
     """One executed batch, as the report tells of it.
 
+    shape:           (rows, length) that the runtime executed
     real_tokens:     tokens of the texts, special tokens included
     padded_tokens:   tokens that the runtime executed, padding included
     flops:           estimated FLOPs of the real tokens
@@ -114,6 +115,7 @@ class BatchRecord:
     precision: str
     replica: int
     rows: int
+    shape: tuple[int, int]
     real_tokens: int
     padded_tokens: int
     flops: float

@@ -52,6 +52,7 @@ def batch_record(**changes: Any) -> BatchRecord:
         "replica": 0,
         "rows": 4,
         "real_tokens": 60,
+        "shape": (5, 16),
         "padded_tokens": 80,
         "flops": 6e9,
         "executed_flops": 8e9,

@@ -258,6 +258,7 @@ class ServedModel:
                 precision=plan.precision,
                 replica=replica.index,
                 rows=len(assignment.items),
+                shape=done.shape,
                 real_tokens=real_tokens,
                 padded_tokens=done.padded_tokens,
                 flops=self.costs.sequences(lengths),

@@ -66,6 +66,7 @@ def describe(record: BatchRecord) -> dict[str, object]:
         "precision": record.precision,
         "replica": record.replica,
         "size": record.rows,
+        "shape": list(record.shape),
         "real_tokens": record.real_tokens,
         "padded_tokens": record.padded_tokens,
         "flops": record.flops,
