@@ -1,6 +1,6 @@
 """The served plan without the server, in a process of its own: the most that its runtime does.
 
-`python -m experiments.lab.offline bound|bare BUNDLE TEXTS …` prints one JSON object.
+`python -m experiments.lab.offline bound|bare|shapes BUNDLE TEXTS …` prints one JSON object.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -19,6 +19,7 @@ from typing import Any
 from experiments.lab.config import server_config  # first: it sets what numpy reads when it is imported
 
 import numpy as np  # isort: skip
+import numpy.typing as npt  # isort: skip
 
 from ridgeline_bench.corpus import corpus_from_file
 from ridgeline_server.engine.loading import LoadedModel, load_models
@@ -27,6 +28,7 @@ from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.base import Plan, Runtime
 from ridgeline_server.runtimes.grid import Shape, ShapeGrid
 from ridgeline_server.runtimes.selection import load_runtime
+from ridgeline_server.tasks.feature_extraction import normalize, pool
 
 
 def bound(model: LoadedModel, tokens: Sequence[Tokens], budget: int, rounding: int, passes: int) -> dict[str, Any]:
@@ -60,6 +62,46 @@ def bare(model: LoadedModel, texts: Sequence[str]) -> dict[str, Any]:
     both = np.add(tokenize, run)
     figures = {"tokenize": np.array(tokenize), "run": np.array(run), "both": both}
     return {f"{name}_p50_s": float(np.median(seconds)) for name, seconds in figures.items()}
+
+
+@dataclass(frozen=True)
+class _OneShape(ShapeGrid):
+    """A grid in which every batch runs in the shape that `chosen` holds at the moment."""
+
+    chosen: list[Shape] = field(default_factory=list)
+
+    def fit(self, sequences: int, longest: int) -> Shape:
+        return self.chosen[0]
+
+
+def shapes(model: LoadedModel, tokens: Sequence[Tokens]) -> dict[str, Any]:
+    """How far the embeddings of a text differ by the shape of the batch it runs in.
+
+    Runs every text in every shape of the served grid that is long enough, against its run in the shape of one row that
+    fits best. largest: absolute difference of any component.
+    """
+    plan: Plan = model.served.plan
+    grid = _OneShape(plan.grid.shapes)
+    runtime = load_runtime(replace(plan, grid=grid))
+    pooling = model.served.bundle.manifest.pooling or "mean"
+
+    def embed(ids: list[Any], shape: Shape) -> npt.NDArray[np.float32]:
+        grid.chosen[:] = [shape]
+        batch = one_batch(0, ids)
+        return normalize(pool(runtime.run(batch, 0).arrays[plan.outputs[0]], batch.lengths, pooling))
+
+    ids = [entry.ids for entry in tokens]
+    alone = [embed([entry], plan.grid.fit(1, len(entry)))[0] for entry in ids]
+    by_shape: dict[str, float] = {}
+    for rows, length in plan.grid.shapes:
+        fitting = [index for index, entry in enumerate(ids) if len(entry) <= length]
+        largest = 0.0
+        for start in range(0, len(fitting), rows):
+            group = fitting[start : start + rows]
+            found = embed([ids[index] for index in group], (rows, length))
+            largest = max(largest, float(np.abs(found - np.stack([alone[index] for index in group])).max()))
+        by_shape[f"{rows} x {length}"] = largest
+    return {"largest": max(by_shape.values()), "by_shape": by_shape}
 
 
 def batches_by_length(ids: Sequence[Any], budget: int, rounding: int) -> Iterator[Batch]:
@@ -118,7 +160,7 @@ def _pass_s(runtimes: Sequence[tuple[Runtime, int]], batches: Sequence[Batch]) -
 def main() -> None:
     """Read the arguments and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["bound", "bare"])
+    parser.add_argument("what", choices=["bound", "bare", "shapes"])
     parser.add_argument("bundle", type=Path)
     parser.add_argument("texts", type=Path)
     parser.add_argument("--budget", type=int, default=256)
@@ -129,6 +171,8 @@ def main() -> None:
     texts = list(corpus_from_file(arguments.texts).texts)
     if arguments.what == "bare":
         figures = bare(model, texts)
+    elif arguments.what == "shapes":
+        figures = shapes(model, model.tokenizer.tokenizer.encode(texts, True))
     else:
         tokens = model.tokenizer.tokenizer.encode(texts, True)
         figures = bound(model, tokens, arguments.budget, arguments.rounding, arguments.passes)
