@@ -75,7 +75,7 @@ class Quality:
 class Variant:
     """One ONNX graph of the model.
 
-    precision:        dtype that the matmuls run in: "fp32" or "int8"
+    precision:        dtype that the matmuls are made for: "fp32", "fp16" or "int8"
     graph:            path of the graph inside the bundle, such as "fp32/model.onnx"
     files:            files of the variant by path inside the bundle, the graph among them
     nodes:            how many nodes the graph has

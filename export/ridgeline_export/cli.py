@@ -45,7 +45,9 @@ def export(
             "inferred from the model's config when not given."
         ),
     ] = None,
-    variants: Annotated[str, typer.Option(help="Variants to make, separated by commas.")] = DEFAULT_VARIANTS,
+    variants: Annotated[
+        str, typer.Option(help="Variants to make, separated by commas: fp32, fp16 (for GPUs), int8-dynamic, int8.")
+    ] = DEFAULT_VARIANTS,
     texts: Annotated[
         Path | None,
         typer.Option(
@@ -55,7 +57,7 @@ def export(
     ] = None,
     min_quality: Annotated[
         float | None,
-        typer.Option(help="Lowest mean cosine or label agreement of an int8 variant. Default: 0.99."),
+        typer.Option(help="Lowest mean cosine or label agreement of a variant but fp32. Default: 0.99, fp16: 0.999."),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hugging Face hub.")] = None,
 ) -> None:

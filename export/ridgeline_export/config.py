@@ -31,6 +31,21 @@ class Fp32:
 
 
 @dataclass(frozen=True, slots=True)
+class Fp16:
+    """The fp32 graph with float16 weights and arithmetic, for GPUs; inputs and outputs stay as they are.
+
+    min_quality: lowest mean cosine or label agreement that the gate lets through
+    """
+
+    name: ClassVar[str] = "fp16"
+    precision: ClassVar[str] = "fp16"
+    runtimes: ClassVar[tuple[str, ...]] = ("onnxruntime", "openvino")
+    batch_invariant: ClassVar[bool] = True
+
+    min_quality: float = 0.999
+
+
+@dataclass(frozen=True, slots=True)
 class Int8Dynamic:
     """ONNX Runtime's dynamic quantization: int8 weights, activations scaled anew for every batch.
 
@@ -64,11 +79,11 @@ class Int8Static:
     calibration_texts: int = 300
 
 
-VariantConfig = Fp32 | Int8Dynamic | Int8Static
-METHODS: dict[str, type[Fp32] | type[Int8Dynamic] | type[Int8Static]] = {
-    method.name: method for method in (Fp32, Int8Dynamic, Int8Static)
+VariantConfig = Fp32 | Fp16 | Int8Dynamic | Int8Static
+METHODS: dict[str, type[Fp32] | type[Fp16] | type[Int8Dynamic] | type[Int8Static]] = {
+    method.name: method for method in (Fp32, Fp16, Int8Dynamic, Int8Static)
 }
-DEFAULT_VARIANTS = ",".join(METHODS)
+DEFAULT_VARIANTS = ",".join(method.name for method in (Fp32, Int8Dynamic, Int8Static))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +110,7 @@ class ExportOptions:
 def parse_variants(text: str, min_quality: float | None = None) -> tuple[VariantConfig, ...]:
     """Configs for a comma-separated list such as "fp32,int8".
 
-    min_quality replaces the gate of the int8 variants.
+    min_quality replaces the gate of every variant but fp32.
     Raises UsageError for an unknown, doubled or missing name, and for a min_quality outside 0..1.
     """
     if min_quality is not None and not (math.isfinite(min_quality) and 0 <= min_quality <= 1):
@@ -109,7 +124,7 @@ def parse_variants(text: str, min_quality: float | None = None) -> tuple[Variant
             raise UsageError(f"--variants has '{name}', which is no variant; there are: {known}")
         if names.count(name) > 1:
             raise UsageError(f"--variants names '{name}' more than once; give each variant once")
-    # Quantized variants are made from the fp32 graph, so that one goes first.
+    # The others are made from the fp32 graph, so that one goes first.
     return tuple(_configure(METHODS[name](), min_quality) for name in METHODS if name in names)
 
 

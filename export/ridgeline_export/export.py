@@ -238,7 +238,7 @@ def _gate_failure(config: VariantConfig, quality: Quality) -> str:
             "wrong: please report the model, and serve an int8 variant that passed its own gate"
         )
     return (
-        f"its {figure} is {quality.value:.6g}, under the gate of {quality.gate:g}; try the other int8 variant, "
+        f"its {figure} is {quality.value:.6g}, under the gate of {quality.gate:g}; try another variant, "
         "--texts with text like your own, or a lower --min-quality if that is good enough for you"
     )
 

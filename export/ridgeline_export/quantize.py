@@ -1,4 +1,4 @@
-"""fp32 graph → quantized graph: a handler per config type."""
+"""fp32 graph → graph of a smaller precision: a handler per config type."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ridgeline_export.config import IR_VERSION, Int8Dynamic, Int8Static, VariantConfig
+from ridgeline_export.config import IR_VERSION, Fp16, Int8Dynamic, Int8Static, VariantConfig
 from ridgeline_export.convert import GRAPH_NAME, save_graph
 from ridgeline_export.errors import ConversionError, disk_full, summary
+from ridgeline_export.half import to_half
 from ridgeline_export.tokenizer import Feed
 
 if TYPE_CHECKING:
@@ -84,6 +85,11 @@ def _fold_transpose(graph: onnx_ir.Graph, node: onnx_ir.Node) -> None:
     output.replace_all_uses_with(folded)
     graph.remove(node, safe=True)
     graph.register_initializer(folded)
+
+
+@handles(Fp16)
+def _fp16(config: Fp16, source: Path, directory: Path, calibration: Sequence[Feed]) -> None:
+    to_half(source, directory)
 
 
 @handles(Int8Dynamic)

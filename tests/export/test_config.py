@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ridgeline_export.config import Fp32, Int8Dynamic, Int8Static, parse_variants
+from ridgeline_export.config import DEFAULT_VARIANTS, Fp16, Fp32, Int8Dynamic, Int8Static, parse_variants
 from ridgeline_export.errors import UsageError
 
 
@@ -10,9 +10,15 @@ def test_variants_come_fp32_first_whatever_the_order_given() -> None:
     assert parse_variants(" int8 ,fp32,") == (Fp32(), Int8Static())
 
 
-def test_min_quality_replaces_the_int8_gates_alone() -> None:
-    fp32, dynamic, static = parse_variants("fp32,int8,int8-dynamic", 0.5)
+def test_fp16_is_made_only_when_it_is_named() -> None:
+    assert "fp16" not in DEFAULT_VARIANTS.split(",")
+    assert parse_variants("fp16") == (Fp16(),)
+
+
+def test_min_quality_replaces_every_gate_but_that_of_fp32() -> None:
+    fp32, fp16, dynamic, static = parse_variants("fp32,int8,int8-dynamic,fp16", 0.5)
     assert fp32 == Fp32()
+    assert fp16 == Fp16(min_quality=0.5)
     assert dynamic == Int8Dynamic(min_quality=0.5)
     assert static == Int8Static(min_quality=0.5)
 
@@ -22,7 +28,7 @@ def test_min_quality_replaces_the_int8_gates_alone() -> None:
     [
         ("", None, "no variant"),
         (" , ", None, "no variant"),
-        ("fp16", None, "'fp16'"),
+        ("fp64", None, "'fp64'"),
         ("fp32,FP32", None, "'FP32'"),
         ("int8,int8", None, "more than once"),
         ("int8", -0.1, "between 0 and 1"),
