@@ -5,10 +5,10 @@ from __future__ import annotations
 from ridgeline_server.engine.backoff import SHORT_LIFE_S, Backoff
 
 
-def waits(backoff: Backoff, served_s: float | None, times: int) -> list[float]:
+def waits(backoff: Backoff, served_s: float | None, times: int, is_outside_kill: bool = False) -> list[float]:
     values = []
     for _ in range(times):
-        backoff.died(served_s)
+        backoff.died(served_s, is_outside_kill=is_outside_kill)
         values.append(backoff.wait_s)
     return values
 
@@ -43,3 +43,14 @@ def test_a_long_life_ends_the_count() -> None:
     backoff = Backoff()
     waits(backoff, 0.1, 20)
     assert waits(backoff, SHORT_LIFE_S, 1) == [0]
+
+
+def test_kills_while_loading_say_nothing_until_there_are_many() -> None:
+    backoff = Backoff()
+    values = waits(backoff, None, 5, is_outside_kill=True)
+    assert values == sorted(values)
+    assert values[0] > 0
+    assert backoff.failed_starts == 0
+    waits(backoff, None, 20, is_outside_kill=True)
+    assert backoff.failed_starts == 20
+    assert backoff.wait_s == 2.0

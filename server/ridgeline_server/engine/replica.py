@@ -95,7 +95,7 @@ class Replica:
 
     @property
     def failed_starts(self) -> int:
-        """How many workers in a row ended before they were ready."""
+        """How often in a row the replica failed to come up, as far as that is its own doing."""
         return self._backoff.failed_starts
 
     @property
@@ -142,7 +142,8 @@ class Replica:
                 end = _End(f"its worker cannot run: {error}", is_outside_kill=False)
             if not self._stopping.is_set():
                 log.error("replica %d: %s; starting it again", self.index, end.reason)
-                self._backoff.died(None if self._ready_since is None else time.monotonic() - self._ready_since)
+                served_s = None if self._ready_since is None else time.monotonic() - self._ready_since
+                self._backoff.died(served_s, is_outside_kill=end.is_outside_kill)
                 self.state = ReplicaState.DOWN
                 self._lose_in_flight(end)
                 with suppress(TimeoutError):
