@@ -15,6 +15,8 @@ from ridgeline_server.engine.tokenization import TextTokenizer, TokenizerThreads
 from ridgeline_server.errors import InputTooLongError, InvalidInputError
 
 MAX_TOKENS = 12
+# In the event loop, and in a thread.
+SHORT_AND_LONG = ["fox", "fox " * 2000]
 VOCAB = 1000
 
 
@@ -120,7 +122,10 @@ def test_an_id_past_the_embedding_table_is_refused(path: Path) -> None:
         small.encode(["the quick brown fox"], truncate=True)
 
 
-async def test_a_panic_of_the_library_ends_no_thread(tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("text", SHORT_AND_LONG)
+async def test_a_panic_of_the_library_ends_nothing(
+    tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     class Panic(BaseException):
         pass
 
@@ -131,24 +136,27 @@ async def test_a_panic_of_the_library_ends_no_thread(tokenizer: TextTokenizer, m
     with monkeypatch.context() as patch:
         patch.setattr(tokenizer, "encode", panic)
         with pytest.raises(RuntimeError, match="the tokenizer failed: Panic"):
-            await threads.encode(["fox"], True)
-    assert len(await threads.encode(["fox"], True)) == 1
+            await threads.encode([text], True)
+    assert len(await threads.encode([text], True)) == 1
     threads.stop()
 
 
-async def test_many_jobs_come_back_each_to_its_own(tokenizer: TextTokenizer) -> None:
+@pytest.mark.parametrize("repeats", [1, 3000])
+async def test_many_jobs_come_back_each_to_its_own(tokenizer: TextTokenizer, repeats: int) -> None:
     threads = TokenizerThreads(tokenizer, threads=2)
-    answers = await asyncio.gather(*(threads.encode([[n + 1], [n + 2]], truncate=True) for n in range(300)))
+    jobs = [[[n + 1] * repeats, [n + 2]] for n in range(300)]
+    answers = await asyncio.gather(*(threads.encode(job, truncate=True) for job in jobs))
     assert [[tokens.ids.tolist() for tokens in answer] for answer in answers] == [
-        [[n + 1], [n + 2]] for n in range(300)
+        [ids[:MAX_TOKENS] for ids in job] for job in jobs
     ]
     assert threads.pending_characters == 0
     threads.stop()
 
 
-async def test_an_error_reaches_only_its_own_job(tokenizer: TextTokenizer) -> None:
+@pytest.mark.parametrize("text", SHORT_AND_LONG)
+async def test_an_error_reaches_only_its_own_job(tokenizer: TextTokenizer, text: str) -> None:
     threads = TokenizerThreads(tokenizer, threads=1)
-    good, bad = threads.encode(["fox"], True), threads.encode([[]], True)
+    good, bad = threads.encode([text], True), threads.encode([text, []], True)
     results = await asyncio.gather(good, bad, return_exceptions=True)
     assert isinstance(results[1], InvalidInputError)
     assert not isinstance(results[0], BaseException)

@@ -1,8 +1,9 @@
-"""Texts to token ids, in threads beside the event loop.
+"""Texts to token ids: short ones at once, long ones in threads beside the event loop.
 
-The library releases the interpreter lock while it works on a batch (`encode_batch_fast`, which leaves out offsets), and
-holds it throughout `encode`: one large text would stop the event loop. A thread takes every job that waits, so that
-under load one hand-over to the event loop pays for many requests.
+To hand a text to a thread and its tokens back costs as much as to tokenize a short one. The library releases the
+interpreter lock while it works on a batch (`encode_batch_fast`, which leaves out offsets), and holds it throughout
+`encode`: one large text would stop the event loop. A thread takes every job that waits, so that under load one
+hand-over to the event loop pays for many requests.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 
 # A thread takes waiting jobs up to this size together: all of them are answered when the last one is done.
 _MOST_CHARACTERS_AT_ONCE = 16_384
+# Up to so many characters the event loop tokenizes itself: some 0.3 ms at most.
+_MOST_CHARACTERS_IN_LOOP = 2_048
 # A text of more than twice as many characters for each token that the model reads is cut first: see `_head`.
 _HEAD_CHARACTERS_PER_TOKEN = 32
 _WHITE_SPACE = (" ", "\n", "\t")
@@ -142,7 +145,7 @@ class TextTokenizer:
 
 
 class TokenizerThreads:
-    """Threads that run a TextTokenizer for the event loop."""
+    """Runs a TextTokenizer for the event loop, what is long in threads."""
 
     def __init__(self, tokenizer: TextTokenizer, threads: int) -> None:
         self.tokenizer = tokenizer
@@ -155,9 +158,14 @@ class TokenizerThreads:
             thread.start()
 
     async def encode(self, inputs: Sequence[str | list[int]], truncate: bool) -> list[Tokens]:
-        """As TextTokenizer.encode, off the event loop."""
-        loop = asyncio.get_running_loop()
+        """As TextTokenizer.encode, without holding up the event loop."""
         size = sum(map(len, inputs))
+        if size <= _MOST_CHARACTERS_IN_LOOP:
+            answer = self._try(inputs, truncate)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        loop = asyncio.get_running_loop()
         self.pending_characters += size
         job = _Job(inputs, size, truncate, loop.create_future(), loop)
         self._jobs.put(job)
@@ -190,13 +198,14 @@ class TokenizerThreads:
                 return
 
     def _answer(self, job: _Job) -> list[Tokens] | Exception:
-        if job.future.cancelled():
-            return []
+        return [] if job.future.cancelled() else self._try(job.inputs, job.truncate)
+
+    def _try(self, inputs: Sequence[str | list[int]], truncate: bool) -> list[Tokens] | Exception:
         try:
-            return self.tokenizer.encode(job.inputs, job.truncate)
+            return self.tokenizer.encode(inputs, truncate)
         except RequestError as error:
             return error
-        except BaseException as error:  # a panic of the library's is no Exception, and must not end the thread
+        except BaseException as error:  # a panic of the library's; it must end neither thread nor loop
             log.exception("the tokenizer failed")
             return RuntimeError(f"the tokenizer failed: {type(error).__name__}")
 
