@@ -45,6 +45,9 @@ class OpenVinoRuntime:
     def warmup(self) -> dict[Shape, float]:
         """All slots at once: each stream holds its own cores, so warming up in parallel takes no longer."""
         slots = range(self._plan.concurrency)
+        # The bindings set up their tables in the first call. Two first calls at once can deadlock: one thread holds the
+        # set-up and waits for the interpreter's lock, the other holds that and waits for the set-up.
+        warm_shapes(self._plan.grid.shapes[:1], lambda batch: self.run(batch, slot=0))
         with ThreadPoolExecutor(len(slots)) as pool:
             timings = list(pool.map(self._warm_slot, slots))
         return {shape: max(timing[shape] for timing in timings if shape in timing) for shape in self._plan.grid.shapes}
