@@ -7,16 +7,17 @@ from importlib.util import find_spec
 from ridgeline_export.bundle import Bundle, BundleError, Variant
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import StartupError
-from ridgeline_server.runtimes.cores import has_fast_int8, is_x86
+from ridgeline_server.runtimes.cores import cpu_flags, has_fast_int8, is_x86
 from ridgeline_server.runtimes.devices import CPU, Device
 from ridgeline_server.runtimes.gpus import cuda_devices
 from ridgeline_server.runtimes.providers import available_providers, needed_provider
 
 RUNTIMES = ("onnxruntime", "openvino", "tensorrt")
-FLOAT_PRECISIONS = ("fp32", "bf16", "fp16")
 # The Python package behind each runtime; bundles name packages, since one graph serves all of a package's providers.
 _PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "tensorrt": "onnxruntime"}
 _RUNTIMES_OF_KIND = {"cpu": ("onnxruntime", "openvino"), "cuda": ("onnxruntime", "tensorrt")}
+# Instruction sets that compute in a precision, any of which is enough.
+_INSTRUCTIONS = {"bf16": {"avx512_bf16", "amx_bf16"}, "fp16": {"avx512_fp16", "amx_fp16"}}
 _GET_CPU = "install the extra: pip install 'ridgeline[cpu]'"
 _GET_GPU = "replace it by the extra for GPUs: pip uninstall onnxruntime; pip install 'ridgeline[gpu]'"
 
@@ -84,12 +85,20 @@ def choose_runtime(variant: Variant, wanted: str, kind: str) -> tuple[str, str]:
 
 
 def precisions(variant: Variant, runtime: str, kind: str = "cpu") -> tuple[str, ...]:
-    """Precisions that a runtime computes a variant in, the usual one first; the machine may lack some of them."""
+    """Precisions that a runtime computes a variant in on this machine, the usual one first."""
     if runtime == "openvino" and variant.precision != "int8":
-        return variant.precision, *(name for name in FLOAT_PRECISIONS if name != variant.precision)
+        return tuple(sorted(float_precisions(runtime), key=lambda name: name != variant.precision))
     if runtime == "onnxruntime" and kind == "cpu" and variant.precision == "fp16":
         return ("fp32",)  # it widens the weights, having no fp16 kernels for CPUs
     return (variant.precision,)
+
+
+def float_precisions(runtime: str) -> tuple[str, ...]:
+    """What floating point on this CPU can run in under a runtime: OpenVINO uses what the instruction set has."""
+    if runtime != "openvino":
+        return ("fp32",)
+    flags = cpu_flags()
+    return "fp32", *(name for name, needed in _INSTRUCTIONS.items() if needed & flags)
 
 
 def is_usable(runtime: str, kind: str = "cpu") -> bool:

@@ -9,7 +9,7 @@ from ridgeline_export.bundle import Bundle, Variant
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import StartupError
 from ridgeline_server.runtimes.base import Plan, Runtime
-from ridgeline_server.runtimes.choice import FLOAT_PRECISIONS, auto_devices, choose_runtime, choose_variant, precisions
+from ridgeline_server.runtimes.choice import auto_devices, choose_runtime, choose_variant, float_precisions, precisions
 from ridgeline_server.runtimes.cores import bind
 from ridgeline_server.runtimes.devices import Device, parse_devices
 from ridgeline_server.runtimes.grid import make_grid
@@ -82,12 +82,12 @@ def make_plan(
     precision:        one of `precisions(variant, runtime, device.kind)`
     max_batch_tokens: tokens that one batch may execute, padding included
     float_precision:  what int8 left over runs in on OpenVINO: "fp32" (None), "bf16" or "fp16"; else `precision` itself
-    Raises StartupError for a precision that the runtime does not compute the variant in.
+    Raises StartupError for a precision that the runtime does not compute the variant in on this machine.
     """
     _check_precision(precision, precisions(variant, runtime, device.kind), variant, runtime)
     if precision == "int8":
         float_precision = float_precision or "fp32"
-        _check_precision(float_precision, FLOAT_PRECISIONS if runtime == "openvino" else ("fp32",), variant, runtime)
+        _check_precision(float_precision, float_precisions(runtime), variant, runtime)
     else:
         float_precision = precision
     manifest = bundle.manifest
@@ -136,7 +136,7 @@ def _check_servable(bundle: Bundle) -> None:
 def _check_precision(wanted: str, allowed: tuple[str, ...], variant: Variant, runtime: str) -> None:
     if wanted not in allowed:
         raise StartupError(
-            f"variant '{variant.name}' does not run in {wanted} on {runtime}; allowed: {', '.join(allowed)}"
+            f"variant '{variant.name}' does not run in {wanted} on {runtime} here; allowed: {', '.join(allowed)}"
         )
 
 
