@@ -28,10 +28,21 @@ def _option(variable: str, help_text: str, **settings: Any) -> Any:
 Bundles = Annotated[list[Path], typer.Argument(metavar="BUNDLE", help="Directories that `ridgeline export` made.")]
 Host = Annotated[str, _option("HOST", "Address to listen on.")]
 Port = Annotated[int, _option("PORT", "Port to listen on; 0 takes a free one.", min=0, max=65535)]
-Devices = Annotated[str, _option("DEVICES", "auto, cpu, or a replica each: cpu:0,cpu:1 (they share the cores evenly).")]
-RuntimeName = Annotated[str, _option("RUNTIME", "auto, onnxruntime or openvino.")]
+Devices = Annotated[
+    str,
+    _option(
+        "DEVICES",
+        "auto (all GPUs that can be used, else the CPU), or a replica each: cpu:0,cpu:1 (each on its own cores), "
+        "cuda:0,cuda:1; cuda:0,cuda:0 puts two on one GPU.",
+    ),
+]
+RuntimeName = Annotated[str, _option("RUNTIME", "auto, openvino (CPU), onnxruntime (CPU, GPU) or tensorrt (GPU).")]
 VariantName = Annotated[
-    str, _option("VARIANT", "auto (int8 when it passed its gate and the CPU is fast at it, else fp32), or a name.")
+    str,
+    _option(
+        "VARIANT",
+        "auto (the first that passed its gate: on CPUs fast at it int8, on GPUs fp16; else fp32), or a name.",
+    ),
 ]
 WhenOverlong = Annotated[Overlong, _option("OVERLONG", "What happens to inputs over the model's maximum.")]
 MaxBatchTokens = Annotated[
@@ -40,7 +51,7 @@ MaxBatchTokens = Annotated[
         "MAX_BATCH_TOKENS",
         "Tokens that a batch may execute, padding included: more for throughput, less for latency.",
         min=1,
-        show_default="chosen per runtime",
+        show_default="chosen per runtime; 16384 on GPUs",
     ),
 ]
 MaxClientBatchSize = Annotated[int, _option("MAX_CLIENT_BATCH_SIZE", "Texts that one request may hold.", min=1)]
