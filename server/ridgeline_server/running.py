@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -74,6 +75,9 @@ async def _run(config: ServerConfig, announce: Callable[[Started], None]) -> Non
                 starting.result()
                 _record_peaks(models, report)
                 why = [model.served.plan.why for model in models]
+                # What is loaded by now stays: the garbage collector need not look at it again while requests wait.
+                gc.collect()
+                gc.freeze()
                 announce(Started(_url(listener), engine.models(), why, time.monotonic() - began))
                 await serving
         finally:

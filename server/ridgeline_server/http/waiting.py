@@ -15,7 +15,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 STOPPING = "the server is stopping; send the request again, to another server if there is one"
 STOPPING_RETRY_AFTER_S = 1.0
-SWEEP_EVERY_S = 0.05
+SWEEP_EVERY_S = 0.2
 # Sweeps may take this share of the time.
 _SWEEP_SHARE = 0.01
 # The engine answers deadlines itself; past this it is presumed unable to.
