@@ -72,7 +72,11 @@ def measure(
 
 def policies(scenario: Scenario, capacity: float) -> list[dict[str, Any]]:
     """Every age bound under the three loads."""
-    traffics = {"32 clients": ClosedLoop(32), "256 clients": ClosedLoop(256), "70 % open": OpenLoop(0.7 * capacity)}
+    traffics: dict[str, ClosedLoop | OpenLoop] = {
+        "32 clients": ClosedLoop(32),
+        "256 clients": ClosedLoop(256),
+        "70 % open": OpenLoop(0.7 * capacity),
+    }
     return [
         {"policy": name, "traffic": traffic_name, **_told(simulate(replace(scenario, traffic=traffic, max_age_s=age)))}
         for name, age in _POLICIES.items()
