@@ -27,8 +27,8 @@ WORKER = (sys.executable, str(Path(__file__).with_name("faulty_worker.py")))
 class Costs:
     """One FLOP a token."""
 
-    def sequences(self, lengths: np.ndarray) -> float:
-        return float(lengths.sum())
+    def sequences(self, lengths: Sequence[int]) -> float:
+        return float(sum(lengths))
 
     def executed(self, shape: tuple[int, int]) -> float:
         return float(shape[0] * shape[1])

@@ -10,11 +10,13 @@ from ridgeline_server.runtimes.grid import Shape, ShapeGrid
 # Share of a new measurement, and the most that one may differ: a batch that the machine interrupted says little.
 _SMOOTHING = 0.05
 _MOST_CHANGE = 2.0
+_APPRAISE_EVERY = 16
 
 
 class BatchCosts:
     """Seconds of a batch of each shape, and what a sequence is worth in them.
 
+    These follow what is observed a few batches later:
     values:  for each grid length, the seconds that a sequence of this length costs in the best full batch
     token_s: seconds per token in the best batch
     least_s: seconds of the cheapest batch
@@ -24,6 +26,7 @@ class BatchCosts:
         """batch_s: measured seconds of each shape of the grid, all > 0"""
         self._grid = grid
         self._batch_s = {shape: batch_s[shape] for shape in grid.shapes}
+        self._observed = 0
         self._appraise()
 
     def __getitem__(self, shape: Shape) -> float:
@@ -34,7 +37,9 @@ class BatchCosts:
         known = self._batch_s[shape]
         ratio = min(max(seconds / known, 1 / _MOST_CHANGE), _MOST_CHANGE)
         self._batch_s[shape] = known * (1 + _SMOOTHING * (ratio - 1))
-        self._appraise()
+        self._observed += 1
+        if self._observed % _APPRAISE_EVERY == 0:
+            self._appraise()
 
     def _appraise(self) -> None:
         per_row = dict.fromkeys(self._grid.lengths, inf)

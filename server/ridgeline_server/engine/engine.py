@@ -120,7 +120,8 @@ class Engine:
         job = Job(request, asyncio.get_running_loop().create_future(), instants)
         job.items = [Item(job, index, entry) for index, entry in enumerate(tokens)]
         model.served.enqueue(job)
-        outputs = np.stack(await job.future)
+        vectors = await job.future
+        outputs = vectors[0][np.newaxis] if len(vectors) == 1 else np.stack(vectors)
         if model.served.bundle.manifest.normalize if request.normalize is None else request.normalize:
             outputs = normalize(outputs)
         return _result(model.served, job, tokens, outputs)
@@ -162,7 +163,7 @@ def _result(served: ServedModel, job: Job, tokens: list[Tokens], outputs: np.nda
         outputs=outputs,
         tokens=lengths,
         truncated=sum(entry.is_truncated for entry in tokens),
-        flops=served.costs.sequences(np.array(lengths)),
+        flops=served.costs.sequences(lengths),
         instants=job.instants,
     )
 

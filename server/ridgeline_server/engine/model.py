@@ -246,8 +246,8 @@ class ServedModel:
 
     def _record(self, replica: Replica, assignment: Assignment, done: Done) -> None:
         plan = replica.load.plan
-        lengths = np.fromiter((len(item.tokens.ids) for item in assignment.items), dtype=np.int64)
-        real_tokens = int(lengths.sum())
+        lengths = [len(item.tokens.ids) for item in assignment.items]
+        real_tokens = sum(lengths)
         self._batch_costs[replica.index].observe(done.shape, done.finished - done.started)
         self.backlog.observe(real_tokens, done.finished - done.started, plan.concurrency * len(self.replicas))
         self._observe(

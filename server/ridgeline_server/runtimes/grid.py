@@ -61,11 +61,19 @@ class ShapeGrid:
 
         Raises ValueError when none does.
         """
-        self.bucket(longest)
-        fitting = [shape for shape in self.shapes if shape[0] >= sequences and shape[1] >= longest]
-        if not fitting:
-            raise ValueError(f"{sequences} sequences of up to {longest} tokens do not fit the grid")
-        return min(fitting, key=lambda shape: (shape[0] * shape[1], shape[1]))
+        key = sequences, self.bucket(longest)
+        shape = self._fits.get(key)
+        if shape is None:
+            fitting = [shape for shape in self.shapes if shape[0] >= sequences and shape[1] >= longest]
+            if not fitting:
+                raise ValueError(f"{sequences} sequences of up to {longest} tokens do not fit the grid")
+            shape = self._fits[key] = min(fitting, key=lambda shape: (shape[0] * shape[1], shape[1]))
+        return shape
+
+    @cached_property
+    def _fits(self) -> dict[tuple[int, int], Shape]:
+        """What `fit` found, by sequences and bucket."""
+        return {}
 
 
 def make_grid(max_tokens: int, max_batch_tokens: int, call_overhead_tokens: int = CALL_OVERHEAD_TOKENS) -> ShapeGrid:

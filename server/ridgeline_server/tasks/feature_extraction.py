@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
 from ridgeline_server.request import Float32Array, Int32Array
+
+_LEAST_NORM = 1e-12
 
 Pooling = Callable[[Float32Array, Int32Array], Float32Array]
 
@@ -30,8 +33,11 @@ def pool(hidden: npt.NDArray[np.floating], lengths: Int32Array, pooling: str) ->
 
 def normalize(vectors: Float32Array) -> Float32Array:
     """Scale each row of [n, dim] to unit L2 length; a zero row stays zero."""
+    if len(vectors) == 1:  # most requests hold one text
+        row = vectors[0]
+        return vectors / np.float32(max(math.sqrt(row.dot(row)), _LEAST_NORM))
     norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
-    scaled: Float32Array = vectors / np.maximum(norms, np.float32(1e-12))
+    scaled: Float32Array = vectors / np.maximum(norms, np.float32(_LEAST_NORM))
     return scaled
 
 
