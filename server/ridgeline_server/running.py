@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import time
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 # Workers that have not ended by then end with this process, which holds the other ends of their sockets.
 _STOP_S = 3.0
+_MOST_FILES = 65_536
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ def run(config: ServerConfig, announce: Callable[[Started], None]) -> None:
     announce: called once, when every model is ready
     Raises StartupError when the server cannot start.
     """
+    _allow_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(config, announce))
 
@@ -99,6 +102,14 @@ def _record_peaks(models: list[LoadedModel], report: Report) -> None:
         for replica in model.served.replicas:
             precision = replica.load.plan.precision
             report.record_peak(model.served.name, replica.index, precision, replica.peak_flops_per_s)
+
+
+def _allow_connections() -> None:
+    """Each connection is an open file, and the usual soft limit of 1024 is few of them."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _stop_on_signals(server: HttpServer) -> None:

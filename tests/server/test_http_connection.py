@@ -190,6 +190,23 @@ async def test_idle_clients_and_slow_heads_are_closed_and_busy_ones_are_not() ->
         assert (await busy.answer())[0] == 200
 
 
+async def test_a_client_that_does_not_read_its_replies_is_closed() -> None:
+    async with running() as server:
+        deaf = await server.connect()
+        while not any(each.flow.write_paused for each in server.http.server_state.connections):
+            deaf.send(ASK * 500)
+            await asyncio.sleep(0.02)
+        for each in list(server.http.server_state.connections):
+            each.close_if_idle(60)
+        assert server.http.server_state.connections
+        await asyncio.sleep(0.05)
+        for each in list(server.http.server_state.connections):
+            each.close_if_idle(0.02)
+        await asyncio.sleep(0.05)
+        assert not server.http.server_state.connections
+        assert server.door.budget.used == 0
+
+
 async def test_an_upgrade_that_is_not_wanted_is_an_ordinary_request() -> None:
     async with running() as server:
         client = await server.connect()

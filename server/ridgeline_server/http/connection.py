@@ -179,7 +179,7 @@ class Connection(HttpToolsProtocol):
             self.loop.call_later(LINGER_S, self.transport.abort)
 
     def close_if_idle(self, longest_s: float) -> None:
-        """Close the connection when it has awaited a whole request for more than `longest_s`."""
+        """End the connection when for more than `longest_s` it has awaited a request, or that its replies are read."""
         is_busy = self.cycle is not None and not self.cycle.response_complete
-        if not is_busy and self.loop.time() - self._idle_since > longest_s:
-            self.transport.close()
+        if (not is_busy or self.flow.write_paused) and self.loop.time() - self._idle_since > longest_s:
+            self.transport.abort()
