@@ -212,6 +212,37 @@ async def test_stopping_while_a_worker_dies(pause_s: float) -> None:
     assert not psutil.Process().children()
 
 
+async def test_a_model_that_fails_to_retry_does_not_keep_the_next_worker_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise RuntimeError("a bug")
+
+    async with served([plan()]) as model:
+        [pid] = await ready(model)
+        monkeypatch.setattr(model, "on_died", fail)
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: model.replicas[0].pid != pid)
+        await ready(model)
+        assert await answer(submit(model, [1])) == [1]
+
+
+async def test_a_batch_that_cannot_be_sent_leaves_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(message: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("ridgeline_server.engine.replica._LEAST_BOUND_S", 0.5)
+    async with served([plan()]) as model:
+        [pid] = await ready(model)
+        worker = model.replicas[0]._worker
+        assert worker is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(worker, "send", fail)
+            with pytest.raises(ExecutionError, match="could not be sent"):
+                await answer(submit(model, [1]))
+        await asyncio.sleep(1.2)
+        assert await answer(submit(model, [2])) == [2]
+        assert await ready(model) == [pid]
+
+
 SERVER = textwrap.dedent("""
     import asyncio, sys
     from tests.server.faulty_model import plan, served, submit

@@ -84,6 +84,29 @@ def test_workers_end_when_the_server_is_killed(tiny_bundle: Path) -> None:
         assert not alive
 
 
+def test_a_stopped_worker_makes_the_server_unready_until_it_goes_on(tiny_bundle: Path) -> None:
+    with running_server(str(tiny_bundle)) as server:
+        [worker] = server.workers()
+        for _ in range(3):
+            worker.suspend()
+            deadline = time.monotonic() + 10
+            while httpx.get(f"{server.url}/ready").status_code == 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            worker.resume()
+            server.wait_ready()
+            assert len(server.embed(["still here"])) == 1
+        assert server.workers() == [worker]
+
+
+def test_a_worker_that_stays_stopped_is_replaced_and_the_request_answered(tiny_bundle: Path) -> None:
+    with running_server(str(tiny_bundle)) as server:
+        [worker] = server.workers()
+        worker.suspend()
+        assert len(server.embed(["answered by the next one"])) == 1
+        assert worker not in server.workers()
+
+
 def test_two_replicas_share_the_work(tiny_bundle: Path) -> None:
     with running_server(str(tiny_bundle), "--devices", "cpu:0,cpu:1") as server:
         deadline = time.monotonic() + 20

@@ -115,9 +115,10 @@ class Replica:
     def send(self, assignment: Assignment, batch: Batch) -> None:
         """Hand a batch to the worker; its answer comes through the listener."""
         assert self._worker is not None, "batches go to ready replicas only"
-        self.in_flight[assignment.id] = assignment
-        self._bounds_s[assignment.id] = self._bound_s(batch)
+        bound_s = self._bound_s(batch)
         self._worker.send(batch)  # lost when the worker is gone: the supervision sees its end and retries
+        self.in_flight[assignment.id] = assignment
+        self._bounds_s[assignment.id] = bound_s
 
     async def stop(self) -> None:
         """End the worker: it exits when its connection closes, and is killed when it does not."""
@@ -257,7 +258,10 @@ class Replica:
     def _lose_in_flight(self, end: _End) -> None:
         lost = list(self.in_flight.values())
         self.in_flight.clear()
-        self._listener.on_died(self, lost, end.reason, end.is_outside_kill)
+        try:
+            self._listener.on_died(self, lost, end.reason, end.is_outside_kill)
+        except Exception:  # the next worker must come, whatever becomes of this one's batches
+            log.exception("replica %d: what its worker was running cannot be run again", self.index)
 
     def _bound_s(self, batch: Batch) -> float:
         """Seconds after which a batch is stuck: many times what its shape took at warm-up."""
