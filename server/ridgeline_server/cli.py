@@ -10,7 +10,12 @@ from typing import Annotated
 import typer
 
 # Subcommand → the light module whose typer application holds it. Heavy imports happen inside the commands.
-_COMPONENTS = {"export": "ridgeline_export.cli", "serve": "ridgeline_server.serving", "bench": "ridgeline_bench.cli"}
+_COMPONENTS = {
+    "export": "ridgeline_export.cli",
+    "serve": "ridgeline_server.serving",
+    "tune": "ridgeline_server.tune_cli",
+    "bench": "ridgeline_bench.cli",
+}
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 

@@ -25,6 +25,7 @@ class ServerConfig:
     max_request_tokens:     tokens that one request may hold, summed over its inputs after truncation, else 413
     max_age_s:              how long a request may be overtaken by others
     drain_timeout_s:        how long a stopping server waits for the requests that it has accepted
+    tuned:                  use the plan that `ridgeline tune` kept, where flags choose none themselves
     """
 
     bundles: tuple[Path, ...]
@@ -43,3 +44,4 @@ class ServerConfig:
     max_age_s: float = 0.05
     request_timeout_s: float = 60.0
     drain_timeout_s: float = 25.0
+    tuned: bool = True

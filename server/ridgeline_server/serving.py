@@ -79,6 +79,12 @@ DrainTimeout = Annotated[
     float,
     _option("DRAIN_TIMEOUT_S", "Seconds that a stopping server gives to requests that it has accepted.", min=0),
 ]
+Tuned = Annotated[
+    bool,
+    _option(
+        "TUNED", "Use what `ridgeline tune` found, when none of --variant, --runtime, --max-batch-tokens is given."
+    ),
+]
 
 
 @app.command()
@@ -99,6 +105,7 @@ def serve(
     max_age_s: MaxAge = _DEFAULTS.max_age_s,
     request_timeout_s: RequestTimeout = _DEFAULTS.request_timeout_s,
     drain_timeout_s: DrainTimeout = _DEFAULTS.drain_timeout_s,
+    tuned: Tuned = _DEFAULTS.tuned,
 ) -> None:
     """Serve bundles over HTTP: OpenAI's /v1/embeddings, text-embeddings-inference's /embed, and a cost report.
 
@@ -121,6 +128,7 @@ def serve(
         max_age_s=max_age_s,
         request_timeout_s=request_timeout_s,
         drain_timeout_s=drain_timeout_s,
+        tuned=tuned,
     )
     _run(config)
 

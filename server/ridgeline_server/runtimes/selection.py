@@ -14,6 +14,7 @@ from ridgeline_server.runtimes.cores import bind
 from ridgeline_server.runtimes.devices import Device, parse_devices
 from ridgeline_server.runtimes.grid import make_grid
 from ridgeline_server.runtimes.placement import Placement, place
+from ridgeline_server.runtimes.tuned import Tuning, find_tuning
 from ridgeline_server.tasks.feature_extraction import POOLINGS
 
 if TYPE_CHECKING:
@@ -34,15 +35,15 @@ def choose_plans(bundle: Bundle, config: ServerConfig) -> list[Plan]:
 
     Raises StartupError when the bundle cannot be served as asked.
     """
-    _check_servable(bundle)
+    check_servable(bundle)
     placements = place(parse_devices(config.devices) or auto_devices(bundle, config))
     kind = placements[0].device.kind
+    tuning = find_tuning(bundle, config, placements)
+    if isinstance(tuning, Tuning):
+        return [_tuned_plan(bundle, tuning, placement, tuning.why + _sharing(config)) for placement in placements]
     variant, why_variant = choose_variant(bundle, config.variant, kind)
     runtime, why_runtime = choose_runtime(variant, config.runtime, kind)
-    why = f"{why_variant}; {why_runtime}"
-    others = len(config.bundles) - 1
-    if others > 0:
-        why += f"; planned with the whole device, which it shares with {others} other bundle{'s' * (others > 1)}"
+    why = f"{why_variant}; {why_runtime}{_sharing(config)}{f'; {tuning}' if tuning else ''}"
     budget = config.max_batch_tokens or _default_budget(runtime, kind, min(place.threads for place in placements))
     return [
         make_plan(
@@ -121,7 +122,8 @@ def load_runtime(plan: Plan) -> Runtime:
     return _LOADERS[plan.runtime](plan)
 
 
-def _check_servable(bundle: Bundle) -> None:
+def check_servable(bundle: Bundle) -> None:
+    """Raise StartupError when this version cannot serve the bundle's task or pooling."""
     manifest = bundle.manifest
     if (manifest.pooling or "mean") not in POOLINGS:
         raise StartupError(
@@ -131,6 +133,30 @@ def _check_servable(bundle: Bundle) -> None:
         raise StartupError(
             f"bundle {bundle.path} is for the task '{manifest.task}'; this version serves: {', '.join(_OUTPUTS)}"
         )
+
+
+def _tuned_plan(bundle: Bundle, tuning: Tuning, placement: Placement, why: str) -> Plan:
+    return make_plan(
+        bundle,
+        bundle.variant(tuning.variant),
+        tuning.runtime,
+        precision=tuning.precision,
+        float_precision=tuning.float_precision,
+        device=placement.device,
+        threads=placement.threads,
+        concurrency=tuning.concurrency,
+        max_batch_tokens=tuning.max_batch_tokens,
+        why=why,
+        cores=placement.cores,
+        device_share=placement.device_share,
+    )
+
+
+def _sharing(config: ServerConfig) -> str:
+    others = len(config.bundles) - 1
+    if others < 1:
+        return ""
+    return f"; planned with the whole device, which it shares with {others} other bundle{'s' * (others > 1)}"
 
 
 def _check_precision(wanted: str, allowed: tuple[str, ...], variant: Variant, runtime: str) -> None:

@@ -1,0 +1,210 @@
+"""Which plans are worth timing: a pure function of the bundle, the machine and the goal.
+
+The product of all choices has hundreds of members. What is left out cannot win, or differs too little:
+- Streams and batch size are not crossed: all cores with each size, then fewer streams with the larger ones, since a
+  stream of more threads needs more tokens. For one text at a time the size does not matter.
+- Floating point that the CPU multiplies several times slower than another is timed in one way, for comparison: fp32
+  beside bf16, fp16 beside bf16 on matrix units.
+- ONNX Runtime is timed in one way for a variant that OpenVINO runs here.
+- An fp16 variant computes on a CPU what the fp32 variant does.
+- With a usable GPU the CPU's plans are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import zip_longest
+
+from ridgeline_export.bundle import Bundle, Variant
+from ridgeline_server.runtimes.base import Plan
+from ridgeline_server.runtimes.choice import precisions
+from ridgeline_server.runtimes.devices import Device
+from ridgeline_server.runtimes.selection import make_plan
+from ridgeline_server.tuning.errors import TuneUsageError
+
+_CPU_BUDGETS = (256, 512, 1024)
+_GPU_BUDGETS = (16_384, 4096, 65_536)
+_GPU_STREAMS = 2
+_TOKENS_PER_CORE = 128
+
+
+class Goal(StrEnum):
+    """What the best plan is best at."""
+
+    THROUGHPUT = "throughput"
+    LATENCY = "latency"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What candidates depend on besides the bundle.
+
+    cores:     that a replica may use
+    cpu_flags: instruction sets as Linux names them
+    runtimes:  usable ones, each with the kind of device: ("openvino", "cpu"), …
+    """
+
+    cores: int
+    cpu_flags: frozenset[str]
+    runtimes: frozenset[tuple[str, str]]
+
+    @property
+    def kind(self) -> str:
+        """Kind of device that is tuned: "cuda" when a runtime can use a GPU here, else "cpu"."""
+        return "cuda" if any(kind == "cuda" for _, kind in self.runtimes) else "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """What decides a plan's answers: its graph, who runs it, and in which precisions."""
+
+    variant: str
+    runtime: str
+    precision: str
+    float_precision: str
+
+    @property
+    def precision_in_words(self) -> str:
+        """The precision of the matmuls, and that of the rest where it is another than usual: int8+bf16."""
+        rest = self.float_precision
+        return self.precision if rest in (self.precision, "fp32") else f"{self.precision}+{rest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One plan to time. streams: batches at once, on threads / streams threads each."""
+
+    arithmetic: Arithmetic
+    kind: str
+    streams: int
+    threads: int
+    max_batch_tokens: int
+
+    @property
+    def in_words(self) -> str:
+        arithmetic = self.arithmetic
+        streams = f"{self.streams} stream{'s' * (self.streams != 1)}"
+        what = f"{arithmetic.variant} on {arithmetic.runtime} in {arithmetic.precision_in_words}"
+        return f"{what}, {streams}, {self.max_batch_tokens} tokens"
+
+    def plan(self, bundle: Bundle, why: str = "") -> Plan:
+        """The plan of a replica on this machine's first device of the kind."""
+        arithmetic = self.arithmetic
+        return make_plan(
+            bundle,
+            bundle.variant(arithmetic.variant),
+            arithmetic.runtime,
+            precision=arithmetic.precision,
+            float_precision=arithmetic.float_precision,
+            device=Device(self.kind, 0),
+            threads=self.threads,
+            concurrency=self.streams,
+            max_batch_tokens=self.max_batch_tokens,
+            why=why,
+        )
+
+
+def candidates(variants: Mapping[str, Variant], surroundings: Surroundings, goal: Goal) -> list[Candidate]:
+    """Plans to time, each once, those most likely to win first; none when no runtime runs any of the variants."""
+    if surroundings.kind == "cuda":
+        series = [_on_gpu(variant, variants, surroundings) for variant in variants.values()]
+    else:
+        used = [v for v in variants.values() if not (v.precision == "fp16" and "fp32" in variants)]
+        series = [_on_openvino(variant, surroundings, goal) for variant in used]
+        series += [_on_onnx_runtime(variant, surroundings, goal) for variant in used]
+    return _alternate(each for group in series for each in group)
+
+
+def choose_variants(bundle: Bundle, names: tuple[str, ...] | None) -> dict[str, Variant]:
+    """The bundle's variants of these names, all of them when None.
+
+    Raises TuneUsageError for a name that the bundle does not have.
+    """
+    variants = bundle.manifest.variants
+    unknown = [name for name in names or () if name not in variants]
+    if unknown:
+        have = ", ".join(sorted(variants)) or "none"
+        raise TuneUsageError(f"--variants names '{unknown[0]}', which {bundle.path} does not have; it has: {have}")
+    return {name: variants[name] for name in names or variants}
+
+
+def _on_openvino(variant: Variant, surroundings: Surroundings, goal: Goal) -> list[list[Candidate]]:
+    if not _runs(variant, "openvino", surroundings):
+        return []
+    fast = _fast_floats(surroundings.cpu_flags)
+    if variant.precision == "int8":
+        # bf16 for what int8 left over; fp16 there gains nothing over it
+        arithmetics = [("int8", rest) for rest in ("fp32", *fast[:1])]
+    else:
+        arithmetics = [(name, name) for name in fast or (variant.precision,)]
+    choices = _stream_choices(surroundings.cores, goal)
+    series = [_series(variant, "openvino", *each, surroundings.cores, choices) for each in arithmetics]
+    if fast and variant.precision != "int8":
+        series.append(_series(variant, "openvino", "fp32", "fp32", surroundings.cores, choices[:1]))
+    return series
+
+
+def _on_onnx_runtime(variant: Variant, surroundings: Surroundings, goal: Goal) -> list[list[Candidate]]:
+    if not _runs(variant, "onnxruntime", surroundings):
+        return []
+    cores = surroundings.cores
+    choices = [(1, max(_CPU_BUDGETS[0], _TOKENS_PER_CORE * cores))]
+    if not _runs(variant, "openvino", surroundings) and goal is Goal.THROUGHPUT:
+        choices += [(1, budget) for budget in _CPU_BUDGETS] + [(cores, budget) for budget in _CPU_BUDGETS[:2]]
+    precision = precisions(variant, "onnxruntime")[0]
+    rest = "fp32" if precision == "int8" else precision
+    return [_series(variant, "onnxruntime", precision, rest, cores, choices)]
+
+
+def _on_gpu(variant: Variant, variants: Mapping[str, Variant], surroundings: Surroundings) -> list[list[Candidate]]:
+    has_faster = variant.precision == "fp32" and any(other.precision == "fp16" for other in variants.values())
+    if variant.precision not in ("fp32", "fp16") or "onnxruntime" not in variant.runtimes:
+        return []
+    choices = [(_GPU_STREAMS, budget) for budget in _GPU_BUDGETS[: 1 if has_faster else None]]
+    precision = variant.precision
+    return [
+        _series(variant, runtime, precision, precision, surroundings.cores, choices, "cuda")
+        for runtime in ("tensorrt", "onnxruntime")
+        if (runtime, "cuda") in surroundings.runtimes
+    ]
+
+
+def _fast_floats(flags: frozenset[str]) -> tuple[str, ...]:
+    """Precisions that the CPU multiplies faster than fp32, the fastest first."""
+    bf16 = ("bf16",) if flags & {"amx_bf16", "avx512_bf16"} else ()
+    has_fp16 = "amx_fp16" in flags or ("avx512_fp16" in flags and "amx_bf16" not in flags)
+    return (*bf16, "fp16") if has_fp16 else bf16
+
+
+def _stream_choices(cores: int, goal: Goal) -> list[tuple[int, int]]:
+    """Pairs of streams and batch tokens, the usual one first."""
+    small, middle, large = _CPU_BUDGETS
+    half = max(1, cores // 2)
+    if goal is Goal.LATENCY:
+        return [(cores, small), (half, small), (1, small)]
+    return [(cores, small), (cores, middle), (cores, large), (half, middle), (1, large)]
+
+
+def _runs(variant: Variant, runtime: str, surroundings: Surroundings) -> bool:
+    return runtime in variant.runtimes and (runtime, "cpu") in surroundings.runtimes
+
+
+def _series(
+    variant: Variant,
+    runtime: str,
+    precision: str,
+    float_precision: str,
+    threads: int,
+    choices: Iterable[tuple[int, int]],
+    kind: str = "cpu",
+) -> list[Candidate]:
+    arithmetic = Arithmetic(variant.name, runtime, precision, float_precision)
+    return [Candidate(arithmetic, kind, streams, threads, budget) for streams, budget in dict.fromkeys(choices)]
+
+
+def _alternate(series: Iterable[list[Candidate]]) -> list[Candidate]:
+    """The first of every series, then the second of every series, …: each arithmetic is seen early."""
+    rounds = zip_longest(*series)
+    return list(dict.fromkeys(each for round_ in rounds for each in round_ if each is not None))

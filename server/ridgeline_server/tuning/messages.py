@@ -1,0 +1,75 @@
+"""What the tuner and the process of one candidate say to each other, pickled over a socket pair."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ridgeline_server.engine.tokenization import Tokens
+from ridgeline_server.request import Float32Array
+from ridgeline_server.runtimes.base import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """To the process, first: what to load, the texts to time and those to judge."""
+
+    plan: Plan
+    pooling: str
+    timed: tuple[Tokens, ...]
+    judged: tuple[Tokens, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The plan is loaded and warm. memory_bytes: the most that the process has held."""
+
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunPass:
+    """Run the first `texts` of the timed texts, sorted by length."""
+
+    texts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A pass is done."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunAlone:
+    """Run timed texts one at a time, from number `first` on, `texts` at most, until `seconds` have passed."""
+
+    first: int
+    texts: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RanAlone:
+    """Seconds of each text."""
+
+    seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Embed the judged texts in batches of mixed lengths."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """vectors: [judged texts, dim] float32, in their order."""
+
+    vectors: Float32Array
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """What was asked raised an exception."""
+
+    message: str

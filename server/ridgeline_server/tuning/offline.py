@@ -1,0 +1,123 @@
+"""What a plan does at best: texts sorted by length, in full batches, on all its slots at once, with no server around.
+
+Padding and pooling are part of it, as they are in service; tokenization is not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
+
+import numpy as np
+
+from ridgeline_server.engine.tokenization import Tokens
+from ridgeline_server.request import Batch, Float32Array
+from ridgeline_server.runtimes.base import Plan, Runtime
+from ridgeline_server.runtimes.grid import Shape, ShapeGrid
+from ridgeline_server.runtimes.selection import load_runtime
+from ridgeline_server.tasks.feature_extraction import pool
+
+
+class Offline:
+    """A loaded plan, and the measured seconds of a batch of each shape of its grid."""
+
+    def __init__(self, plan: Plan, pooling: str) -> None:
+        """Load and warm up. Raises whatever the runtime's library raises."""
+        self.plan = plan
+        self._pooling = pooling
+        self._runtime: Runtime = load_runtime(plan)
+        self.batch_s = self._runtime.warmup()
+
+    def embed(self, batch: Batch, slot: int = 0) -> Float32Array:
+        """Vectors [sequences, dim] of a batch, not normalized."""
+        output = self._runtime.run(batch, slot)
+        return pool(output.arrays[self.plan.outputs[0]], batch.lengths, self._pooling)
+
+    def pass_s(self, batches: Sequence[Batch]) -> float:
+        """Seconds that all slots take together for these batches, begun in their order."""
+        waiting: SimpleQueue[Batch] = SimpleQueue()
+        for batch in batches:
+            waiting.put(batch)
+
+        def work(slot: int) -> None:
+            while True:
+                try:
+                    batch = waiting.get_nowait()
+                except Empty:
+                    return
+                self.embed(batch, slot)
+
+        slots = range(self.plan.concurrency)
+        with ThreadPoolExecutor(len(slots)) as threads:
+            began = time.perf_counter()
+            list(threads.map(work, slots))
+            return time.perf_counter() - began
+
+
+def offline_texts_per_s(plan: Plan, pooling: str, sequences: Sequence[Tokens], passes: int = 3) -> list[float]:
+    """Texts per second of each of `passes` timed passes over the sequences, in this process, after an untimed one.
+
+    The plan may have any grid: `free_grid` gives lengths without rounding to a server's few shapes.
+    """
+    offline = Offline(plan, pooling)
+    batches = sorted_batches(sequences, offline.batch_s)
+    offline.pass_s(batches)
+    return [len(sequences) / offline.pass_s(batches) for _ in range(passes)]
+
+
+def sorted_batches(sequences: Sequence[Tokens], batch_s: Mapping[Shape, float]) -> list[Batch]:
+    """Batches of neighbours in length, split so that their measured seconds add up to the least; the longest first.
+
+    batch_s: seconds of a batch of each shape; the longest shape must hold every sequence
+    """
+    ordered = sorted(sequences, key=lambda tokens: len(tokens.ids))
+    least, begins = [0.0], [0]
+    for end, longest in enumerate((len(tokens.ids) for tokens in ordered), start=1):
+        seconds, begin = min(
+            (least[max(0, end - rows)] + cost, max(0, end - rows))
+            for (rows, length), cost in batch_s.items()
+            if length >= longest
+        )
+        least.append(seconds)
+        begins.append(begin)
+    batches: list[Batch] = []
+    end = len(ordered)
+    while end:
+        batches.append(pack(len(batches), ordered[begins[end] : end]))
+        end = begins[end]
+    return batches
+
+
+def mixed_batches(sequences: Sequence[Tokens], grid: ShapeGrid) -> list[Batch]:
+    """Batches in the given order, each as full as the grid allows: short sequences beside long ones."""
+    batches: list[Batch] = []
+    group: list[Tokens] = []
+    for tokens in sequences:
+        if group and not _holds(grid, [*group, tokens]):
+            batches.append(pack(len(batches), group))
+            group = []
+        group.append(tokens)
+    return [*batches, pack(len(batches), group)] if group else batches
+
+
+def free_grid(max_tokens: int, max_batch_tokens: int, multiple: int = 8) -> ShapeGrid:
+    """Every multiple as a length, with one row and with as many as the budget holds: more than a server can afford."""
+    lengths = [*range(multiple, max_tokens, multiple), max_tokens]
+    shapes = {(rows, length) for length in lengths for rows in (1, max(1, max_batch_tokens // length))}
+    return ShapeGrid(tuple(sorted(shapes, key=lambda shape: (shape[1], shape[0]))))
+
+
+def pack(batch_id: int, sequences: Sequence[Tokens]) -> Batch:
+    """One batch of these sequences."""
+    types = None
+    if any(tokens.type_ids is not None for tokens in sequences):
+        types = np.concatenate([np.zeros_like(t.ids) if t.type_ids is None else t.type_ids for t in sequences])
+    lengths = np.fromiter((len(tokens.ids) for tokens in sequences), dtype=np.int32)
+    return Batch(batch_id, np.concatenate([tokens.ids for tokens in sequences]), lengths, types)
+
+
+def _holds(grid: ShapeGrid, group: Sequence[Tokens]) -> bool:
+    longest = max(len(tokens.ids) for tokens in group)
+    return any(rows >= len(group) and length >= longest for rows, length in grid.shapes)
