@@ -71,7 +71,7 @@ def test_a_provider_that_falls_back_to_the_cpu_is_an_error(graph: Path, monkeypa
     monkeypatch.setattr(
         ort, "InferenceSession", lambda graph, options, providers: Session(["CPUExecutionProvider"], None)
     )
-    with pytest.raises(RuntimeError, match=r"CUDAExecutionProvider cannot be loaded: CUDA's and cuDNN's libraries"):
+    with pytest.raises(RuntimeError, match=r"CUDAExecutionProvider cannot be loaded: onnxruntime .* needs CUDA"):
         make_session(graph, ort.SessionOptions(), [("CUDAExecutionProvider", {}), ("CPUExecutionProvider", {})])
 
 

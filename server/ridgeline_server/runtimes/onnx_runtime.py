@@ -106,10 +106,11 @@ def make_session(graph: Path | bytes, options: ort.SessionOptions, providers: li
     session = ort.InferenceSession(graph, options, providers=providers)
     wanted = providers[0][0]
     if wanted not in session.get_providers():
-        needed = "TensorRT's libraries" if wanted == TENSORRT_PROVIDER else "CUDA's and cuDNN's libraries"
+        built_for = f"onnxruntime {ort.__version__} needs CUDA {ort.cuda_version or '(unknown version)'} and cuDNN"
+        also = ", and TensorRT" if wanted == TENSORRT_PROVIDER else ""
         raise RuntimeError(
-            f"{wanted} cannot be loaded: {needed}, in the versions that onnxruntime {ort.__version__} was built for, "
-            "must be installed where the system's loader finds them"
+            f"{wanted} cannot be loaded: {built_for}{also}; install them on the system, or the first two with: "
+            "pip install 'onnxruntime-gpu[cuda,cudnn]'"
         )
     return session
 

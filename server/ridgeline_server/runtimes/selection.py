@@ -12,7 +12,7 @@ from ridgeline_server.runtimes.base import Plan, Runtime
 from ridgeline_server.runtimes.choice import auto_devices, choose_runtime, choose_variant, float_precisions, precisions
 from ridgeline_server.runtimes.cores import bind
 from ridgeline_server.runtimes.devices import Device, parse_devices
-from ridgeline_server.runtimes.grid import make_grid
+from ridgeline_server.runtimes.grid import CALL_OVERHEAD_TOKENS, make_grid
 from ridgeline_server.runtimes.placement import Placement, place
 from ridgeline_server.runtimes.tuned import Tuning, find_tuning
 from ridgeline_server.tasks.feature_extraction import POOLINGS
@@ -25,6 +25,8 @@ _STREAM_BATCH_TOKENS = 256
 _CORE_BATCH_TOKENS = 128
 # A GPU needs thousands of tokens at once to be busy; this is a starting point, not a measured optimum.
 _GPU_BATCH_TOKENS = 16_384
+# What a call costs before it computes, in tokens: a GPU does thousands of them while its kernels are launched.
+_OVERHEAD_TOKENS = {"cpu": CALL_OVERHEAD_TOKENS, "cuda": 4096}
 # While one batch is on the GPU, the host pads the next and pools the one before.
 _GPU_CONCURRENCY = 2
 _OUTPUTS = {"feature-extraction": ("last_hidden_state",)}
@@ -100,7 +102,7 @@ def make_plan(
         precision=precision,
         threads=threads,
         concurrency=concurrency,
-        grid=make_grid(manifest.max_tokens, max_batch_tokens),
+        grid=make_grid(manifest.max_tokens, max_batch_tokens, _OVERHEAD_TOKENS[device.kind]),
         pad_token_id=manifest.pad_token_id,
         outputs=_OUTPUTS[manifest.task],
         why=why,
