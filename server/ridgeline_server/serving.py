@@ -63,6 +63,15 @@ MaxQueueBytes = Annotated[
     int, _option("MAX_QUEUE_BYTES", "Bytes of unanswered bodies before requests are refused with 429.", min=1)
 ]
 MaxRequestTokens = Annotated[int, _option("MAX_REQUEST_TOKENS", "Tokens that one request may hold, else 413.", min=1)]
+MaxQueue = Annotated[
+    float,
+    _option(
+        "MAX_QUEUE_S",
+        "Seconds of work that may wait, at the measured rate, before requests are refused with 429; on slow devices "
+        "at least 16,384 tokens may.",
+        min=0,
+    ),
+]
 MaxAge = Annotated[
     float,
     _option(
@@ -102,6 +111,7 @@ def serve(
     max_queue_tokens: MaxQueueTokens = _DEFAULTS.max_queue_tokens,
     max_queue_bytes: MaxQueueBytes = _DEFAULTS.max_queue_bytes,
     max_request_tokens: MaxRequestTokens = _DEFAULTS.max_request_tokens,
+    max_queue_s: MaxQueue = _DEFAULTS.max_queue_s,
     max_age_s: MaxAge = _DEFAULTS.max_age_s,
     request_timeout_s: RequestTimeout = _DEFAULTS.request_timeout_s,
     drain_timeout_s: DrainTimeout = _DEFAULTS.drain_timeout_s,
@@ -125,6 +135,7 @@ def serve(
         max_queue_tokens=max_queue_tokens,
         max_queue_bytes=max_queue_bytes,
         max_request_tokens=max_request_tokens,
+        max_queue_s=max_queue_s,
         max_age_s=max_age_s,
         request_timeout_s=request_timeout_s,
         drain_timeout_s=drain_timeout_s,

@@ -2,35 +2,49 @@
 
 import pytest
 
-from ridgeline_server.engine.backlog import Backlog
+from ridgeline_server.engine.backlog import LEAST_QUEUE_TOKENS, Backlog
+
+
+def backlog(tokens_per_s: float = 0.0, max_queue_tokens: int = 10_000_000) -> Backlog:
+    made = Backlog(max_queue_tokens, max_queue_s=2.0)
+    if tokens_per_s:
+        made.observe(tokens=1000, busy_s=2 * 1000 / tokens_per_s, concurrency=2)
+    return made
 
 
 def test_an_empty_queue_is_never_full() -> None:
-    assert Backlog(100, 10.0).retry_after_s(0) is None
+    assert backlog().retry_after_s(0, 0) is None
+    assert backlog(1000.0).retry_after_s(0, 0, left_s=0.0) is None
 
 
 def test_the_token_bound_holds_before_any_rate_is_known() -> None:
-    backlog = Backlog(100, 10.0)
-    assert backlog.retry_after_s(99) is None
-    assert backlog.retry_after_s(100) == 1.0
+    full = backlog(max_queue_tokens=100)
+    assert full.retry_after_s(99, 99) is None
+    assert full.retry_after_s(100, 0) == 1.0
 
 
-def test_more_than_can_be_served_before_the_deadline_is_too_much() -> None:
-    backlog = Backlog(1_000_000, 10.0)
-    backlog.observe(tokens=100, busy_s=1.0, concurrency=2)
-    assert backlog.tokens_per_s == 200
-    assert backlog.retry_after_s(2000) is None
-    assert backlog.retry_after_s(2001) == pytest.approx(2001 / 2 / 200)
+def test_more_seconds_of_interactive_work_than_allowed_are_too_much() -> None:
+    fast = backlog(100_000.0)
+    assert fast.tokens_per_s == pytest.approx(100_000)
+    assert fast.retry_after_s(199_000, 199_000) is None
+    assert fast.retry_after_s(201_000, 201_000) == pytest.approx(201_000 / 2 / 100_000)
+    assert fast.retry_after_s(900_000, 1000) is None  # work of batch priority does not stand in the way
+
+
+def test_a_slow_device_may_have_a_few_texts_waiting_whatever_they_take() -> None:
+    slow = backlog(100.0)
+    assert slow.retry_after_s(LEAST_QUEUE_TOKENS, LEAST_QUEUE_TOKENS) is None
+    assert slow.retry_after_s(LEAST_QUEUE_TOKENS + 1, LEAST_QUEUE_TOKENS + 1) == 60.0
+
+
+def test_who_would_miss_its_deadline_in_the_queue_is_told_at_once() -> None:
+    fast = backlog(100_000.0)
+    assert fast.retry_after_s(50_000, 50_000, left_s=0.6) is None
+    assert fast.retry_after_s(50_000, 50_000, left_s=0.4) == 1.0
 
 
 def test_the_rate_follows_what_is_measured() -> None:
-    backlog = Backlog(100, 10.0)
+    made = backlog()
     for _ in range(200):
-        backlog.observe(tokens=50, busy_s=0.5, concurrency=1)
-    assert backlog.tokens_per_s == pytest.approx(100, rel=0.01)
-
-
-def test_the_wait_is_bounded() -> None:
-    backlog = Backlog(100, 1e9)
-    backlog.observe(tokens=1, busy_s=10.0, concurrency=1)
-    assert backlog.retry_after_s(100_000) == 60.0
+        made.observe(tokens=50, busy_s=0.5, concurrency=1)
+    assert made.tokens_per_s == pytest.approx(100, rel=0.01)

@@ -176,3 +176,14 @@ async def test_an_observer_that_fails_costs_no_answer() -> None:
         await asyncio.wait_for(model.was_ready.wait(), 20)
         assert await answer(submit(model, [1])) == [1]
         assert await answer(submit(model, [2])) == [2]
+
+
+async def test_a_request_of_many_texts_does_not_hold_up_others() -> None:
+    async with served([plan()]) as model:
+        await asyncio.wait_for(model.was_ready.wait(), 20)
+        many = submit(model, *[[SLOW]] * 160)
+        await asyncio.sleep(0.05)
+        one = submit(model, [7])
+        assert await answer(one) == [7]
+        assert not many.done()
+        assert len(await asyncio.wait_for(many, 60)) == 160

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ridgeline_server.engine.batch_costs import BatchCosts
-from ridgeline_server.engine.scheduler import BATCH_HANDICAP_S, Scheduler, Waiting
+from ridgeline_server.engine.scheduler import BATCH_TURN, Scheduler, Waiting
 from ridgeline_server.request import Priority
 from ridgeline_server.runtimes.grid import ShapeGrid, make_grid
 
@@ -142,15 +142,22 @@ def test_interactive_goes_before_batch_which_fills_the_rows_that_are_left() -> N
 
 def test_batch_priority_is_never_starved() -> None:
     queue = scheduler(max_age_s=0.05)
-    queue.add(Waiting(60, arrived=0.0, payload="batch", priority=Priority.BATCH))
-    now, served = 0.0, []
-    while "batch" not in served:
+    for number in range(3):
+        queue.add(Waiting(60, arrived=0.0, payload=f"batch {number}", priority=Priority.BATCH))
+    leaders = []
+    for turn in range(3 * BATCH_TURN):
         for number in range(8):
-            queue.add(Waiting(10, arrived=now, payload=f"interactive {number}"))
-        served = payloads(queue.next(now))
-        now += 0.05
-        assert now < 2 * BATCH_HANDICAP_S + 0.2
-    assert now > BATCH_HANDICAP_S
+            queue.add(Waiting(10, arrived=0.1 * turn, payload=f"interactive {number}"))
+        leaders.append(payloads(queue.next(now=0.1 * turn))[0])
+    turns = [turn for turn, leader in enumerate(leaders) if leader.startswith("batch")]
+    assert turns == [BATCH_TURN - 1, 2 * BATCH_TURN - 1, 3 * BATCH_TURN - 1]
+
+
+def test_batch_priority_alone_is_served_at_once() -> None:
+    queue = scheduler()
+    queue.add(Waiting(10, arrived=0.0, payload="batch", priority=Priority.BATCH))
+    assert (queue.tokens, queue.interactive_tokens) == (10, 0)
+    assert payloads(queue.next(now=0.0)) == ["batch"]
 
 
 def test_among_lengths_the_one_that_wastes_least_leads() -> None:

@@ -7,18 +7,21 @@ from dataclasses import dataclass
 _SMOOTHING = 0.05
 _SHORTEST_S = 1.0
 _LONGEST_S = 60.0
+# On a slow device a few texts are seconds of work: so many tokens may wait, whatever they take.
+LEAST_QUEUE_TOKENS = 16_384
 
 
 @dataclass(slots=True)
 class Backlog:
-    """A bound on waiting tokens, and the moving rate at which replicas work them off.
+    """Bounds on waiting tokens, and the moving rate at which replicas work them off.
 
     max_queue_tokens: most tokens that may wait
-    deadline_s:       most seconds of work that may wait: what comes later would miss its deadline in the queue
+    max_queue_s:      most seconds of interactive work that may wait, unless it is less than LEAST_QUEUE_TOKENS
+    tokens_per_s:     measured rate of all replicas together, 0 = not known yet
     """
 
     max_queue_tokens: int
-    deadline_s: float
+    max_queue_s: float
     tokens_per_s: float = 0.0
 
     def observe(self, tokens: int, busy_s: float, concurrency: int) -> None:
@@ -26,11 +29,21 @@ class Backlog:
         rate = tokens / max(busy_s, 1e-6) * concurrency
         self.tokens_per_s += (rate - self.tokens_per_s) * (_SMOOTHING if self.tokens_per_s else 1.0)
 
-    def retry_after_s(self, queued_tokens: int) -> float | None:
-        """Seconds until half of the queue is worked off, None while it is not full."""
-        is_late = self.tokens_per_s > 0 and queued_tokens > self.tokens_per_s * self.deadline_s
-        if queued_tokens < self.max_queue_tokens and not is_late:
+    def wait_s(self, interactive_tokens: int) -> float:
+        """Predicted seconds until so many tokens are worked off, 0 while no rate is known."""
+        return interactive_tokens / self.tokens_per_s if self.tokens_per_s else 0.0
+
+    def retry_after_s(self, tokens: int, interactive_tokens: int, left_s: float | None = None) -> float | None:
+        """Seconds until half of the queue is worked off, None while it takes more.
+
+        tokens:             how many wait
+        interactive_tokens: how many of them go before a new interactive request
+        left_s:             seconds until the deadline of a new request, None = none
+        """
+        wait_s = self.wait_s(interactive_tokens)
+        is_long = wait_s > self.max_queue_s and interactive_tokens > LEAST_QUEUE_TOKENS
+        is_late = left_s is not None and wait_s > left_s
+        if tokens < self.max_queue_tokens and not is_long and not is_late:
             return None
-        if not self.tokens_per_s:
-            return _SHORTEST_S
-        return min(_LONGEST_S, max(_SHORTEST_S, queued_tokens / 2 / self.tokens_per_s))
+        full = tokens if tokens >= self.max_queue_tokens else interactive_tokens
+        return min(_LONGEST_S, max(_SHORTEST_S, self.wait_s(full) / 2))

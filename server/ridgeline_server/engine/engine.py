@@ -66,7 +66,7 @@ class Engine:
         try:
             model = self._find(request.model)
             model.served.check_available()
-            self._check_backlog(model)
+            self._check_backlog(model, request.deadline)
             async with asyncio.timeout_at(request.deadline):
                 return await self._answer(model, request, instants)
         except TimeoutError:
@@ -143,17 +143,17 @@ class Engine:
                 f"the inputs hold {total} tokens; one request may hold {most}: send several requests"
             )
 
-    def _check_backlog(self, model: LoadedModel) -> None:
-        wait_s = self._wait_s(model)
+    def _check_backlog(self, model: LoadedModel, deadline: float | None) -> None:
+        wait_s = self._wait_s(model, None if deadline is None else deadline - time.monotonic())
         if wait_s is not None:
             raise OverloadedError(
                 f"the queue of model '{model.served.name}' is full; try again in {wait_s:.0f} s", wait_s
             )
 
-    def _wait_s(self, model: LoadedModel) -> float | None:
+    def _wait_s(self, model: LoadedModel, left_s: float | None = None) -> float | None:
         if model.tokenizer.pending_characters > _MOST_PENDING_CHARACTERS:
             return 1.0
-        return model.served.backlog.retry_after_s(model.served.queued_tokens)
+        return model.served.retry_after_s(left_s)
 
 
 def _result(served: ServedModel, job: Job, tokens: list[Tokens], outputs: np.ndarray) -> Result:

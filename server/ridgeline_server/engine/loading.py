@@ -87,7 +87,7 @@ def _load(config: ServerConfig, index: int, name: str, observe: BatchObserver) -
         plans,
         costs=costs,
         max_age_s=config.max_age_s,
-        backlog=Backlog(config.max_queue_tokens, config.request_timeout_s),
+        backlog=Backlog(config.max_queue_tokens, config.max_queue_s),
         observe=observe,
     )
     threads = max(2, sum(plan.threads for plan in plans))

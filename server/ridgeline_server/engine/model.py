@@ -23,7 +23,7 @@ from ridgeline_server.engine.replica import WORKER_COMMAND, Replica, ReplicaStat
 from ridgeline_server.engine.retries import Retry, judge
 from ridgeline_server.engine.scheduler import Scheduler, Waiting
 from ridgeline_server.errors import ExecutionError, UnavailableError
-from ridgeline_server.request import Batch, BatchRecord
+from ridgeline_server.request import Batch, BatchRecord, Priority
 from ridgeline_server.runtimes.base import Plan
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 # A worker that dies so often in a row before it is ready will not come up by waiting: clients are told.
 _MOST_FAILED_STARTS = 3
 _RETRY_AFTER_S = 2.0
+# Texts of one request past these have batch priority: a request of thousands must not hold up everybody else's.
+MOST_PRIOR_TEXTS = 64
 
 # A replica that cannot serve: it has no room, and no work would ever end there.
 _ABSENT = ReplicaLoad(
@@ -59,7 +61,7 @@ class ServedModel:
         self.name = name
         self.bundle = bundle
         self.plan = plans[0]
-        self.backlog = backlog
+        self._backlog = backlog
         self.costs = costs
         self.load_error: str | None = None
         self.was_ready = asyncio.Event()
@@ -81,6 +83,10 @@ class ServedModel:
     @property
     def queued_tokens(self) -> int:
         return self._scheduler.tokens
+
+    def retry_after_s(self, left_s: float | None = None) -> float | None:
+        """Seconds after which to come back when the queue is full, else None; see Backlog."""
+        return self._backlog.retry_after_s(self._scheduler.tokens, self._scheduler.interactive_tokens, left_s)
 
     @property
     def ready_replicas(self) -> int:
@@ -107,8 +113,10 @@ class ServedModel:
 
     def enqueue(self, job: Job) -> None:
         """Let the job's sequences wait for a batch; sequences of a job that is over are dropped by themselves."""
+        priority, arrived = job.request.priority, job.instants.tokenized
         waiting = [
-            Waiting(len(item.tokens.ids), job.instants.tokenized, item, job.request.priority) for item in job.items
+            Waiting(len(item.tokens.ids), arrived, item, priority if item.index < MOST_PRIOR_TEXTS else Priority.BATCH)
+            for item in job.items
         ]
         for entry in waiting:
             self._scheduler.add(entry)
@@ -249,7 +257,7 @@ class ServedModel:
         lengths = [len(item.tokens.ids) for item in assignment.items]
         real_tokens = sum(lengths)
         self._batch_costs[replica.index].observe(done.shape, done.finished - done.started)
-        self.backlog.observe(real_tokens, done.finished - done.started, plan.concurrency * len(self.replicas))
+        self._backlog.observe(real_tokens, done.finished - done.started, plan.concurrency * len(self.replicas))
         self._observe(
             BatchRecord(
                 model=self.name,

@@ -5,8 +5,8 @@ lengths that could lead, and the shapes that hold them, the one goes first whose
 the replica's time, a sequence being worth what it costs in the best full batch. But the oldest sequence leads once it
 has waited past the age bound, whatever it costs: from then on nobody overtakes it.
 
-Interactive sequences go before those of batch priority, which fill rows that are left. A sequence of batch priority
-counts as having arrived BATCH_HANDICAP_S later than it did: it waits longer, and is never starved.
+Interactive sequences go before those of batch priority, which fill rows that are left. So that these are never
+starved, they lead one of BATCH_TURN batches while both wait.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ridgeline_server.engine.batch_costs import BatchCosts
 from ridgeline_server.request import Priority
 from ridgeline_server.runtimes.grid import Shape, ShapeGrid
 
-BATCH_HANDICAP_S = 1.0
+BATCH_TURN = 8
 
 T = TypeVar("T")
 
@@ -46,65 +46,64 @@ class Waiting(Generic[T]):
 class Scheduler(Generic[T]):
     """Sequences in, batches out.
 
-    sequences, tokens: how many wait
+    sequences, tokens:  how many wait
+    interactive_tokens: how many of them are not of batch priority
     """
 
     def __init__(self, grid: ShapeGrid, max_age_s: float) -> None:
         self.sequences = 0
         self.tokens = 0
+        self.interactive_tokens = 0
+        self._since_batch_led = 0
         self._grid = grid
         self._max_age_s = max_age_s
-        self._interactive: list[_Line[T]] = [_Line(0.0) for _ in grid.lengths]
-        self._batch: list[_Line[T]] = [_Line(BATCH_HANDICAP_S) for _ in grid.lengths]
+        self._interactive: list[_Line[T]] = [_Line() for _ in grid.lengths]
+        self._batch: list[_Line[T]] = [_Line() for _ in grid.lengths]
         self._shapes = [_useful_shapes(grid, length) for length in grid.lengths]
 
     def add(self, waiting: Waiting[T]) -> None:
         """Let a sequence wait. Raises ValueError when it is longer than the grid's longest."""
         self._line(waiting).add(waiting)
-        self.sequences += 1
-        self.tokens += waiting.tokens
+        self._count(waiting, 1)
 
     def drop(self, waiting: Waiting[T]) -> None:
         """Forget a sequence that nobody waits for any more; nothing happens when it is in a batch already."""
         if not waiting.is_dropped and not waiting.is_taken:
             waiting.is_dropped = True
             self._line(waiting).count -= 1
-            self.sequences -= 1
-            self.tokens -= waiting.tokens
+            self._count(waiting, -1)
 
     def next_batch(self, now: float, costs: BatchCosts) -> list[Waiting[T]]:
         """Take the sequences of the next batch for a replica with these costs; an empty list when none waits."""
-        oldest = self._oldest()
-        if oldest is None:
+        if not self.sequences:
             return []
-        lines, index = oldest
-        if now - lines[index].front() >= self._max_age_s:
-            # The leader's line first, so that the oldest is in the batch.
-            rows = self._best(lines, [index], costs)[1]
-            return self._take(index, rows, lines)
-        lines = self._interactive if any(line.count for line in self._interactive) else self._batch
-        index, rows = self._best(lines, [i for i, line in enumerate(lines) if line.count], costs)
-        return self._take(index, rows, lines)
+        lines, others = self._leading()
+        waiting = [index for index, line in enumerate(lines) if line.count]
+        oldest = min(waiting, key=lambda index: lines[index].front())
+        is_overdue = now - lines[oldest].front() >= self._max_age_s
+        leader, rows = self._best(lines, [oldest] if is_overdue else waiting, costs)
+        return self._take(leader, rows, lines, others)
 
     def take_all(self) -> list[Waiting[T]]:
         """Take everything that waits, in no order."""
         everything = [waiting for line in (*self._interactive, *self._batch) for waiting in line.take(line.count)]
-        self._count_out(everything)
+        self._mark_taken(everything)
         return everything
 
     def _line(self, waiting: Waiting[T]) -> _Line[T]:
         lines = self._interactive if waiting.priority is Priority.INTERACTIVE else self._batch
         return lines[self._grid.bucket(waiting.tokens)]
 
-    def _oldest(self) -> tuple[list[_Line[T]], int] | None:
-        """The line whose front has waited longest, as its class and its length's index."""
-        fronts = [
-            (line.front(), lines, index)
-            for lines in (self._interactive, self._batch)
-            for index, line in enumerate(lines)
-            if line.count
-        ]
-        return min(fronts, key=lambda front: front[0])[1:] if fronts else None
+    def _leading(self) -> tuple[list[_Line[T]], list[_Line[T]]]:
+        """The priority whose turn it is, and the other one. Something waits."""
+        is_batch_turn = self._since_batch_led >= BATCH_TURN - 1
+        has_interactive = self.interactive_tokens > 0
+        has_batch = self.tokens > self.interactive_tokens
+        if has_interactive and not (has_batch and is_batch_turn):
+            self._since_batch_led = self._since_batch_led + 1 if has_batch else 0
+            return self._interactive, self._batch
+        self._since_batch_led = 0
+        return self._batch, self._interactive
 
     def _best(self, lines: list[_Line[T]], leaders: Iterable[int], costs: BatchCosts) -> tuple[int, int]:
         """The leading length and the row count of most worth per second; between equals, that of the older front."""
@@ -116,32 +115,35 @@ class Scheduler(Generic[T]):
                 best = max(best, (worth, front, leader, shape[0]))
         return best[2:]
 
-    def _take(self, leader: int, rows: int, lines: list[_Line[T]]) -> list[Waiting[T]]:
-        others = self._batch if lines is self._interactive else self._interactive
+    def _take(self, leader: int, rows: int, lines: list[_Line[T]], others: list[_Line[T]]) -> list[Waiting[T]]:
         batch: list[Waiting[T]] = []
         for index in range(leader, -1, -1):
             for line in (lines[index], others[index]):
                 batch += line.take(rows - len(batch))
             if len(batch) == rows:
                 break
-        self._count_out(batch)
+        self._mark_taken(batch)
         return batch
 
-    def _count_out(self, taken: list[Waiting[T]]) -> None:
+    def _mark_taken(self, taken: list[Waiting[T]]) -> None:
         for waiting in taken:
             waiting.is_taken = True
-            self.tokens -= waiting.tokens
-        self.sequences -= len(taken)
+            self._count(waiting, -1)
+
+    def _count(self, waiting: Waiting[T], change: int) -> None:
+        self.sequences += change
+        self.tokens += change * waiting.tokens
+        if waiting.priority is Priority.INTERACTIVE:
+            self.interactive_tokens += change * waiting.tokens
 
 
 class _Line(Generic[T]):
     """Sequences of one grid length and one priority, in order of arrival. `count`: without the dropped ones."""
 
-    __slots__ = ("_handicap_s", "_waiting", "count")
+    __slots__ = ("_waiting", "count")
 
-    def __init__(self, handicap_s: float) -> None:
+    def __init__(self) -> None:
         self.count = 0
-        self._handicap_s = handicap_s
         self._waiting: deque[Waiting[T]] = deque()
 
     def add(self, waiting: Waiting[T]) -> None:
@@ -149,10 +151,10 @@ class _Line(Generic[T]):
         self.count += 1
 
     def front(self) -> float:
-        """When the oldest sequence arrived, its handicap added. There must be one."""
+        """When the oldest sequence arrived. There must be one."""
         while self._waiting[0].is_dropped:
             self._waiting.popleft()
-        return self._waiting[0].arrived + self._handicap_s
+        return self._waiting[0].arrived
 
     def take(self, most: int) -> list[Waiting[T]]:
         """The oldest sequences, `most` at most."""
