@@ -9,15 +9,15 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from typing import Protocol
 
 from ridgeline_server.engine.backoff import Backoff
+from ridgeline_server.engine.guard import End, Guard
 from ridgeline_server.engine.job import Assignment
 from ridgeline_server.engine.messages import Answer, Done, Failed, Load, Loaded, LoadFailed
 from ridgeline_server.engine.process import WorkerProcess, describe_exit, spawn_worker
-from ridgeline_server.engine.watch import TICK_S, Health, Watch, is_lost
 from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.grid import Shape
 
@@ -27,10 +27,8 @@ log = logging.getLogger(__name__)
 WORKER_COMMAND = (sys.executable, "-P", "-m", "ridgeline_server.engine.worker")
 
 _STOP_GRACE_S = 2.0
-_LONGEST_LOAD_S = 900.0
 _LEAST_BOUND_S = 3.0
 _STUCK_AFTER_RUNS = 20
-_LOADING = 0  # stands among the ids of batches, which are positive, for the load
 # Signals by which people and the kernel end a process; a crash of the runtime shows others (SEGV, ABRT, BUS, …).
 _OUTSIDE_SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
@@ -61,14 +59,6 @@ class Listener(Protocol):
     def on_recovered(self, replica: Replica) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
-    """How a worker ended, and whether somebody else ended it."""
-
-    reason: str
-    is_outside_kill: bool
-
-
 class Replica:
     """Supervises one worker process and carries batches to it."""
 
@@ -84,9 +74,8 @@ class Replica:
         self._supervision: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self._backoff = Backoff()
-        self._bounds_s: dict[int, float] = {}
+        self._guard: Guard | None = None
         self._ready_since: float | None = None
-        self._end: _End | None = None
 
     @property
     def pid(self) -> int | None:
@@ -114,11 +103,11 @@ class Replica:
 
     def send(self, assignment: Assignment, batch: Batch) -> None:
         """Hand a batch to the worker; its answer comes through the listener."""
-        assert self._worker is not None, "batches go to ready replicas only"
+        assert self._worker is not None and self._guard is not None, "batches go to ready replicas only"
         bound_s = self._bound_s(batch)
         self._worker.send(batch)  # lost when the worker is gone: the supervision sees its end and retries
         self.in_flight[assignment.id] = assignment
-        self._bounds_s[assignment.id] = bound_s
+        self._guard.sent(assignment.id, bound_s)
 
     async def stop(self) -> None:
         """End the worker: it exits when its connection closes, and is killed when it does not."""
@@ -140,7 +129,7 @@ class Replica:
                 end = await self._live_once()
             except Exception as error:  # no process to be had, say: the next try may succeed
                 log.exception("replica %d cannot run its worker", self.index)
-                end = _End(f"its worker cannot run: {error}", is_outside_kill=False)
+                end = End(f"its worker cannot run: {error}", is_outside_kill=False)
             if not self._stopping.is_set():
                 log.error("replica %d: %s; starting it again", self.index, end.reason)
                 served_s = None if self._ready_since is None else time.monotonic() - self._ready_since
@@ -149,16 +138,16 @@ class Replica:
                 self._lose_in_flight(end)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), self._backoff.wait_s)
-        self._lose_in_flight(_End("the server is stopping", is_outside_kill=True))
+        self._lose_in_flight(End("the server is stopping", is_outside_kill=True))
 
-    async def _live_once(self) -> _End:
+    async def _live_once(self) -> End:
         """One worker from start to end."""
         self.state = ReplicaState.LOADING
-        self._ready_since = self._end = None
-        self._bounds_s = {_LOADING: _LONGEST_LOAD_S}
+        self._ready_since = None
         slots = self.load.plan.concurrency
         worker = self._worker = await spawn_worker(self._command, slots, self._handle, self._distrust)
-        watching = asyncio.get_running_loop().create_task(self._watch(worker))
+        guard = self._guard = Guard(worker, self._on_silence)
+        watching = asyncio.get_running_loop().create_task(guard.watch())
         try:
             if self._stopping.is_set():
                 worker.hang_up()
@@ -167,51 +156,24 @@ class Replica:
             for batch_id in worker.running():
                 if batch_id in self.in_flight:
                     self.in_flight[batch_id].is_started = True
-            return self._end or _End(describe_exit(status), -status in _OUTSIDE_SIGNALS)
+            return guard.end or End(describe_exit(status), -status in _OUTSIDE_SIGNALS)
         finally:
             watching.cancel()
             worker.close()
-            self._worker = None
+            self._worker = self._guard = None
 
-    async def _watch(self, worker: WorkerProcess) -> None:
-        watch = Watch()
-        while True:
-            await asyncio.sleep(TICK_S)
-            try:
-                self._tick(worker, watch)
-            except Exception:  # the watch must go on, whatever one tick met
-                log.exception("replica %d cannot be watched", self.index)
-
-    def _tick(self, worker: WorkerProcess, watch: Watch) -> None:
-        health = watch.tick(worker.beats, worker.running(), self._bounds_s)
-        if health is Health.STUCK:
-            self._put_down(worker, _End("its worker hung and was killed", is_outside_kill=False))
-        elif health is Health.SILENT:
-            if self.state is ReplicaState.READY:
-                self.state = ReplicaState.UNRESPONSIVE
-                log.warning("replica %d gives no sign of life", self.index)
-            is_stopped = worker.is_stopped()
-            if is_lost(
-                watch.silent_ticks,
-                is_loading=self.state is ReplicaState.LOADING,
-                is_starved=worker.is_starved(),
-                is_stopped=is_stopped,
-            ):
-                manner = "was stopped" if is_stopped else "gave no sign of life"
-                self._put_down(worker, _End(f"its worker {manner} and was killed", is_outside_kill=is_stopped))
-        elif self.state is ReplicaState.UNRESPONSIVE and watch.silent_ticks == 0:
+    def _on_silence(self, is_silent: bool) -> None:
+        if is_silent and self.state is ReplicaState.READY:
+            log.warning("replica %d gives no sign of life", self.index)
+            self.state = ReplicaState.UNRESPONSIVE
+        elif not is_silent and self.state is ReplicaState.UNRESPONSIVE:
+            log.warning("replica %d is back", self.index)
             self.state = ReplicaState.READY
             self._listener.on_recovered(self)
 
-    def _put_down(self, worker: WorkerProcess, end: _End) -> None:
-        if self._end is None:
-            self._end = end
-            log.error("replica %d: %s", self.index, end.reason)
-        worker.kill()
-
     def _distrust(self, complaint: str) -> None:
-        if self._worker is not None:
-            self._put_down(self._worker, _End(f"its worker talks nonsense: {complaint}", is_outside_kill=False))
+        if self._guard is not None:
+            self._guard.put_down(End(f"its worker talks nonsense: {complaint}", is_outside_kill=False))
 
     def _handle(self, answer: Answer) -> None:
         try:
@@ -227,7 +189,8 @@ class Replica:
                 self._listener.on_load_failed(self, answer.message)
             case Done() | Failed():
                 assignment = self.in_flight.pop(answer.batch_id, None)
-                self._bounds_s.pop(answer.batch_id, None)
+                if self._guard is not None:
+                    self._guard.answered(answer.batch_id)
                 if assignment is None:
                     self._distrust(f"an answer to batch {answer.batch_id}, which it does not have")
                 elif isinstance(answer, Done):
@@ -241,7 +204,8 @@ class Replica:
         if self.state is not ReplicaState.LOADING:
             return
         self._backoff.came_up()
-        self._bounds_s.clear()
+        if self._guard is not None:
+            self._guard.loaded()
         self._ready_since = time.monotonic()
         self.batch_s = loaded.batch_s
         self.load = replace(self.load, peak_flops_per_s=loaded.peak_flops_per_s)
@@ -255,7 +219,7 @@ class Replica:
             log.exception("replica %d gave an answer that cannot be used", self.index)
             self._listener.on_failed(self, assignment, f"its answer cannot be used: {error}")
 
-    def _lose_in_flight(self, end: _End) -> None:
+    def _lose_in_flight(self, end: End) -> None:
         lost = list(self.in_flight.values())
         self.in_flight.clear()
         try:
@@ -266,4 +230,5 @@ class Replica:
     def _bound_s(self, batch: Batch) -> float:
         """Seconds after which a batch is stuck: many times what its shape took at warm-up."""
         shape = self.load.plan.grid.fit(len(batch.lengths), int(batch.lengths.max()))
-        return max(_LEAST_BOUND_S, _STUCK_AFTER_RUNS * self.batch_s.get(shape, 0.0))
+        slowest_s = max(self.batch_s.values(), default=0.0)
+        return max(_LEAST_BOUND_S, _STUCK_AFTER_RUNS * self.batch_s.get(shape, slowest_s))
