@@ -39,7 +39,7 @@ class Fp16:
 
     name: ClassVar[str] = "fp16"
     precision: ClassVar[str] = "fp16"
-    runtimes: ClassVar[tuple[str, ...]] = ("onnxruntime", "openvino")
+    runtimes: ClassVar[tuple[str, ...]] = ("openvino", "onnxruntime")
     batch_invariant: ClassVar[bool] = True
 
     min_quality: float = 0.999

@@ -28,7 +28,7 @@ def bundle(tiny_bundle: Path) -> Bundle:
     fp32 = found.variant("fp32")
     variants = {
         "fp32": fp32,
-        "fp16": replace(fp32, name="fp16", precision="fp16", runtimes=("onnxruntime", "openvino"), quality=passed()),
+        "fp16": replace(fp32, name="fp16", precision="fp16", quality=passed()),
         "int8": replace(fp32, name="int8", precision="int8", quality=passed()),
     }
     return replace(found, manifest=replace(found.manifest, variants=variants))
@@ -97,6 +97,13 @@ def test_auto_takes_the_cpu_without_a_gpu_or_its_provider(bundle: Bundle, machin
     machine.setattr(choice, "available_providers", lambda: PROVIDERS)
     machine.setattr(choice, "cuda_devices", lambda: ())
     assert [plan.device for plan in plans(bundle)] == [CPU]
+
+
+def test_fp16_on_a_cpu_runs_where_it_is_computed_in_fp16(bundle: Bundle, machine: pytest.MonkeyPatch) -> None:
+    (plan,) = plans(bundle, devices="cpu", variant="fp16")
+    assert (plan.runtime, plan.precision) == ("openvino", "fp16")
+    (plan,) = plans(bundle, devices="cpu", variant="fp16", runtime="onnxruntime")
+    assert (plan.runtime, plan.precision) == ("onnxruntime", "fp32")
 
 
 def test_tensorrt_means_the_gpus(bundle: Bundle, machine: pytest.MonkeyPatch) -> None:
