@@ -69,7 +69,8 @@ def test_a_stopped_server_drains_and_leaves_nothing(tiny_bundle: Path, number: s
         workers = server.workers()
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             pending = pool.submit(server.embed, [f"text {n}" for n in range(500)])
-            time.sleep(0.05)
+            while not pending.done() and not httpx.get(f"{server.url}/report").json()["batches"]:
+                time.sleep(0.005)
             server.process.send_signal(number)
             assert len(pending.result()) == 500
         assert server.process.wait(20) == 0
