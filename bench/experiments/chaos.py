@@ -71,7 +71,7 @@ def draw(figures: Mapping[str, Any]) -> Figure:
         [int(second) for second in points], list(points.values()), color=drawing.BLUE, label="slowest asked then"
     )
     right.axhline(figures["calm_slowest_s"], color=drawing.GREY, linestyle="--", label="slowest on the calm server")
-    right.set_yscale("log")
+    right.set_ylim(0, 1.25 * max(*points.values(), figures["calm_slowest_s"]))
     right.set_title("Seconds until the answer")
     right.set_xlabel("time [s]")
     right.legend(loc="upper left", frameon=False, fontsize=9)
@@ -112,10 +112,11 @@ async def _chaos(server: Server, model: str, texts: list[str], arguments: Any) -
     before = await _holdings(server)
     attacker = Attacker(server.workers, arguments.seed, arguments.every, arguments.longest_stop)
     attack = asyncio.create_task(attacker.run())
+    # It ends with the load: the last answers may still be on their way.
+    asyncio.get_running_loop().call_later(arguments.duration, attack.cancel)
     say("chaos")
     began = time.monotonic()
     seen = await checked_load.run(*given, arguments.duration, arguments.seed + 1)
-    attack.cancel()
     await asyncio.wait([attack])
     say("recovery")
     await _wait_whole(server, before["processes"])

@@ -57,7 +57,8 @@ def _threads(count: int) -> dict[str, str]:
 def _ridgeline(variant: str) -> Callable[[Path], list[Setting]]:
     def settings(bundle: Path) -> list[Setting]:
         command = [str(Path(sys.executable).with_name("ridgeline")), "serve", str(bundle), "--variant", variant]
-        return [Setting("defaults", [*command, "--port", "{port}"], {})]
+        # Peers queue without end; 32 texts from each of 32 connections are more than the default lets wait.
+        return [Setting("a queue of 60 s", [*command, "--max-queue-s", "60", "--port", "{port}"], {})]
 
     return settings
 

@@ -80,23 +80,31 @@ def measure(peer: Peer, common: options.Common, texts: Path, duration_s: float, 
     for setting in settings if len(settings) > 1 else []:
         say(f"{peer.name}: trying {setting.name}")
         with serving(peer, setting, log) as url:
-            told = load.run(url + peer.path, _TRIAL, texts, trial_s, 1.0, *_PATIENCE)
-        rates[setting.name] = told["results"]["throughput_texts_per_s"]
+            rates[setting.name] = _measure_load(url + peer.path, _TRIAL, texts, trial_s)["texts_per_s"]
     best = max(settings, key=lambda setting: rates.get(setting.name, 0.0))
     loads = {}
     for shape in _LOADS:
         say(f"{peer.name}, {best.name}: {shape.name}")
         # A fresh server for each load: what one load left queued is not the next one's.
         with serving(peer, best, log) as url:
-            results = load.run(url + peer.path, shape, texts, duration_s, 1.0, *_PATIENCE)["results"]
-        latency = results["latency_s"]
-        loads[shape.name] = {
-            "texts_per_s": results["throughput_texts_per_s"],
-            "p50_s": latency["p50"],
-            "p99_s": latency["p99"],
-            "errors": results["errors"],
-        }
+            loads[shape.name] = _measure_load(url + peer.path, shape, texts, duration_s)
     return {"setting": best.name, "trials": rates, "loads": loads}
+
+
+def _measure_load(url: str, shape: load.Shape, texts: Path, duration_s: float) -> dict[str, Any]:
+    """One load; a peer that answers nothing under it has a rate of 0, and what the generator said."""
+    try:
+        results = load.run(url, shape, texts, duration_s, 1.0, *_PATIENCE)["results"]
+    except load.LoadError as error:
+        return {"texts_per_s": 0.0, "error": str(error)}
+    latency = results["latency_s"]
+    return {
+        "texts_per_s": results["throughput_texts_per_s"],
+        "p50_s": latency["p50"],
+        "p99_s": latency["p99"],
+        "refused": results["refused"],
+        "errors": results["errors"],
+    }
 
 
 def _measure_offline(settings: Sequence[Setting], texts: Path, duration_s: float) -> dict[str, Any]:
