@@ -10,7 +10,7 @@ from ridgeline_server.errors import StartupError
 from ridgeline_server.runtimes.cores import cpu_flags, has_fast_int8, is_x86
 from ridgeline_server.runtimes.devices import CPU, Device
 from ridgeline_server.runtimes.gpus import cuda_devices
-from ridgeline_server.runtimes.providers import available_providers, needed_provider
+from ridgeline_server.runtimes.providers import CPU_PROVIDER, available_providers, needed_provider
 
 RUNTIMES = ("onnxruntime", "openvino", "tensorrt")
 # The Python package behind each runtime; bundles name packages, since one graph serves all of a package's providers.
@@ -134,7 +134,11 @@ def _fastest_on_gpu(bundle: Bundle) -> tuple[Variant, str] | None:
 
 
 def _has_provider(runtime: str, kind: str) -> bool:
-    return find_spec("onnxruntime") is not None and needed_provider(runtime, kind) in available_providers()
+    """Without importing ONNX Runtime into the server for the CPU's provider, which every build has."""
+    if find_spec("onnxruntime") is None:
+        return False
+    provider = needed_provider(runtime, kind)
+    return provider == CPU_PROVIDER or provider in available_providers()
 
 
 def _check_provider(runtime: str, kind: str) -> None:
