@@ -24,9 +24,9 @@ CLIENTS = 24
 CHAOS_S = 8.0
 MOST_TEXTS = 4
 TEXTS = list(standard_library_docstrings().texts[:120])
-# Between calm runs answers differ with their batch mates by up to 4e-7 in fp32 (the tiny model's by 2e-6, whose vectors
-# are longer): a shape of its own sums in an order of its own. A wrong vector is off by more than 1e-2.
-TOLERANCE = 1e-4
+# In calm runs an answer differs from the same text's alone by 2e-7 at most, since shapes sum in orders of their own;
+# the two closest texts of the corpus are 2e-2 apart.
+TOLERANCE = 1e-5
 
 
 @dataclass
