@@ -5,9 +5,9 @@ The product of all choices has hundreds of members. What is left out cannot win,
   stream of more threads needs more tokens. For one text at a time the size does not matter.
 - Floating point that the CPU multiplies several times slower than another is timed in one way, for comparison: fp32
   beside bf16, fp16 beside bf16 on matrix units.
-- ONNX Runtime is timed in one way for a variant that OpenVINO runs here.
+- ONNX Runtime is timed in one way for each variant where OpenVINO can be used.
 - An fp16 variant computes on a CPU what the fp32 variant does.
-- With a usable GPU the CPU's plans are left out.
+- Where a GPU can run a variant the CPU's plans are left out.
 """
 
 from __future__ import annotations
@@ -49,11 +49,6 @@ class Surroundings:
     cores: int
     cpu_flags: frozenset[str]
     runtimes: frozenset[tuple[str, str]]
-
-    @property
-    def kind(self) -> str:
-        """Kind of device that is tuned: "cuda" when a runtime can use a GPU here, else "cpu"."""
-        return "cuda" if any(kind == "cuda" for _, kind in self.runtimes) else "cpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +103,8 @@ class Candidate:
 
 def candidates(variants: Mapping[str, Variant], surroundings: Surroundings, goal: Goal) -> list[Candidate]:
     """Plans to time, each once, those most likely to win first; none when no runtime runs any of the variants."""
-    if surroundings.kind == "cuda":
-        series = [_on_gpu(variant, variants, surroundings) for variant in variants.values()]
-    else:
+    series = [_on_gpu(variant, variants, surroundings) for variant in variants.values()]
+    if not any(series):
         used = [v for v in variants.values() if not (v.precision == "fp16" and "fp32" in variants)]
         series = [_on_openvino(variant, surroundings, goal) for variant in used]
         series += [_on_onnx_runtime(variant, surroundings, goal) for variant in used]
@@ -151,7 +145,7 @@ def _on_onnx_runtime(variant: Variant, surroundings: Surroundings, goal: Goal) -
         return []
     cores = surroundings.cores
     choices = [(1, max(_CPU_BUDGETS[0], _TOKENS_PER_CORE * cores))]
-    if not _runs(variant, "openvino", surroundings) and goal is Goal.THROUGHPUT:
+    if ("openvino", "cpu") not in surroundings.runtimes and goal is Goal.THROUGHPUT:
         choices += [(1, budget) for budget in _CPU_BUDGETS] + [(cores, budget) for budget in _CPU_BUDGETS[:2]]
     precision = precisions(variant, "onnxruntime")[0]
     rest = "fp32" if precision == "int8" else precision
@@ -205,6 +199,6 @@ def _series(
 
 
 def _alternate(series: Iterable[list[Candidate]]) -> list[Candidate]:
-    """The first of every series, then the second of every series, …: each arithmetic is seen early."""
-    rounds = zip_longest(*series)
+    """The first of every series, longer series first, then the second of every series, …: no arithmetic comes late."""
+    rounds = zip_longest(*sorted(series, key=len, reverse=True))
     return list(dict.fromkeys(each for round_ in rounds for each in round_ if each is not None))
