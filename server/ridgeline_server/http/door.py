@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ridgeline_server.config import ServerConfig
-from ridgeline_server.errors import OverloadedError, RequestError, UnavailableError
-from ridgeline_server.http import wishes
-from ridgeline_server.http.budget import ByteBudget
+from ridgeline_server.errors import RequestError
+from ridgeline_server.http.admission import Admission
 from ridgeline_server.http.catalog import Catalog
 from ridgeline_server.http.connection import REPLY
 from ridgeline_server.http.engine import Engine
-from ridgeline_server.http.errors import ClientGoneError, Protocol, RefusedError, answer, quote
+from ridgeline_server.http.errors import ClientGoneError, Protocol, answer
 from ridgeline_server.http.exchange import (
     JSON,
     ASGIApp,
@@ -26,10 +25,8 @@ from ridgeline_server.http.exchange import (
     Message,
     Scope,
     Send,
-    too_large,
 )
-from ridgeline_server.http.parsing import require_json
-from ridgeline_server.http.waiting import STOPPING, STOPPING_RETRY_AFTER_S, Receive, WaitingRoom
+from ridgeline_server.http.waiting import Receive, WaitingRoom
 from ridgeline_server.report import Metrics
 
 logger = logging.getLogger(__name__)
@@ -75,14 +72,10 @@ class Door:
     ) -> None:
         self.app = app
         self.room = room
-        self.budget = ByteBudget(config.max_queue_bytes)
+        self._admission = Admission(engine, catalog, config, room)
+        self.budget = self._admission.budget
         self._exact = {route.path: route for route in routes if "{" not in route.path}
         self._patterns = [(route.pattern().fullmatch, route) for route in routes if "{" in route.path]
-        self._engine = engine
-        self._catalog = catalog
-        # A body over the whole budget could never be taken in.
-        self._max_body_bytes = min(config.max_body_bytes, config.max_queue_bytes)
-        self._request_timeout_s = config.request_timeout_s
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,50 +128,15 @@ class Door:
                 self._metrics.record_truncated(result.model, result.truncated)
 
     async def _answer(self, route: InferenceRoute, exchange: Exchange) -> tuple[bytes, Headers]:
-        self._admit(route, exchange)
+        self._admission.admit(exchange, route.is_model_in_path)
         self.room.enter(exchange)
         try:
-            body = await exchange.body(self._max_body_bytes, self.budget)
+            body = await exchange.body(self._admission.max_body_bytes, self.budget)
             return await route.handler(exchange, body)
         except asyncio.CancelledError:
             raise exchange.why_cancelled() from None
         finally:
             self.room.leave(exchange)
-
-    def _admit(self, route: InferenceRoute, exchange: Exchange) -> None:
-        """Refuse what can be refused before its body is read; the cheapest refusals first, for they come in floods."""
-        if self.room.is_closed:
-            raise UnavailableError(STOPPING, STOPPING_RETRY_AFTER_S)
-        name = self._catalog.find(exchange.params.get("name")).name if route.is_model_in_path else None
-        seconds = self._engine.retry_after(name)
-        if seconds is not None:
-            raise OverloadedError("the queue is full; try again after the seconds in Retry-After", seconds)
-        given = exchange.given
-        length = self._checked_length(exchange)
-        require_json(given.get(b"content-type", b""))
-        encoding = given.get(b"content-encoding")
-        if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
-            named = quote(encoding.decode("latin-1"))
-            raise RefusedError(415, f"the body has the content encoding {named}; send it as it is, without one")
-        timeout_s = wishes.timeout_s(given.get(b"x-request-timeout"), self._request_timeout_s)
-        exchange.deadline = exchange.received + timeout_s
-        exchange.priority = wishes.priority(given.get(b"x-priority"))
-        accept = given.get(b"accept")
-        exchange.is_raw = accept is not None and wishes.wants_raw(accept)
-        if length:
-            self.budget.take(length)
-            exchange.held_bytes = length
-
-    def _checked_length(self, exchange: Exchange) -> int:
-        """The declared length of the body, 0 when it is not declared."""
-        length = exchange.given.get(b"content-length")
-        if length is None:
-            return 0
-        if not length.isdigit():
-            raise RefusedError(400, "Content-Length is not a number; send the body's length in bytes")
-        if len(length) > 18 or int(length) > self._max_body_bytes:
-            raise too_large(self._max_body_bytes)
-        return int(length)
 
     async def _pass_on(self, exchange: Exchange, scope: Scope, send: Send) -> None:
         status = 0
@@ -196,7 +154,7 @@ class Door:
         if scope["method"] == "HEAD":  # the HTTP server leaves the body out
             scope = {**scope, "method": "GET"}
         try:
-            self._checked_length(exchange)
+            self._admission.checked_length(exchange)
             await self.app(scope, exchange.receive, send_with_headers)
         except Exception as error:
             if status and not is_answered:
