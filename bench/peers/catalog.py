@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from peers.environments import HERE, model_directory, python_of
+from peers.environments import CACHE, HERE, model_directory, python_of
 
 # What every peer gets: no hub, no telemetry.
-_QUIET = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false"}
+_QUIET = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HOME": str(CACHE)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,18 @@ def _ridgeline(variant: str) -> Callable[[Path], list[Setting]]:
 def _infinity(engine: str) -> Callable[[Path], list[Setting]]:
     def settings(bundle: Path) -> list[Setting]:
         python = str(python_of("infinity"))
-        flags = ["--model-id", str(model_directory(bundle)), "--engine", engine, "--device", "cpu"]
+        flags = ["--model-id", ".", "--engine", engine, "--device", "cpu"]
         fixed = ["--no-bettertransformer", "--dtype", "float32", "--host", "127.0.0.1", "--port", "{port}"]
-        command = [python, str(HERE / "infinity_launch.py"), "v2", *flags, *fixed, "--log-level", "error"]
+        command = [
+            python,
+            str(HERE.absolute() / "infinity_launch.py"),
+            str(model_directory(bundle)),
+            "v2",
+            *flags,
+            *fixed,
+            "--log-level",
+            "error",
+        ]
         return [
             Setting(f"{count} thread(s), batches of {size}", [*command, "--batch-size", str(size)], _threads(count))
             for count in _thread_counts()

@@ -11,6 +11,8 @@ from ridgeline_export.source import find_model
 
 HERE = Path(__file__).parent
 ROOT = Path("build/peers")
+# Graphs that a peer optimizes for itself stay here too.
+CACHE = (ROOT / "cache").absolute()
 _READY = ".installed"
 
 
@@ -30,10 +32,11 @@ def python_of(name: str) -> Path:
 
 
 def model_directory(bundle: Path) -> Path:
-    """The embedded default model with its fp32 graph beside it as onnx/model.onnx, as peers expect it."""
+    """The embedded default model, and its fp32 graph beside it as model.onnx."""
     folder = ROOT / "model"
-    if not (folder / "onnx" / "model.onnx").exists():
+    if not (folder / "model.onnx").exists():
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(find_model("default").directory, folder)
-        shutil.copytree(bundle / "fp32", folder / "onnx")
+        for file in (bundle / "fp32").iterdir():
+            shutil.copy(file, folder)
     return folder.absolute()

@@ -6,6 +6,7 @@ exporting alone, and nothing is exported here: any names will do.
 
 from __future__ import annotations
 
+import os
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -28,7 +29,11 @@ _STAND_INS = {
 
 
 def main() -> None:
-    """`infinity_emb` with the arguments of this script."""
+    """`infinity_emb` with the arguments of this script after the first, in the model's directory, which is the first.
+
+    Of a local model its optimum engine finds the graph only under a relative name.
+    """
+    os.chdir(sys.argv.pop(1))
     for name, value in _STAND_INS.items():
         if not hasattr(opset, name):
             setattr(opset, name, value)

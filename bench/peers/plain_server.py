@@ -30,14 +30,14 @@ class EmbeddingsRequest(BaseModel):
 
 
 def create_app(model: Path, threads: int) -> FastAPI:
-    """An application that serves model/onnx/model.onnx, each run on `threads` threads."""
+    """An application that serves model/model.onnx, each run on `threads` threads."""
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
     tokenizer.enable_truncation(_MOST_TOKENS)
     tokenizer.enable_padding()
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = ort.InferenceSession(model / "onnx" / "model.onnx", options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(model / "model.onnx", options, providers=["CPUExecutionProvider"])
     app = FastAPI()
 
     @app.get("/v1/models")
