@@ -31,9 +31,9 @@ def test_a_candidate_is_measured(prepare: Prepare) -> None:
         assert process.texts_per_s(4) > 0
         assert len(process.alone_s(0, 7, 60)) == 7
         assert len(process.alone_s(0, 7, 0)) == 1
-        vectors = process.judged().vectors
-    assert vectors.shape == (5, 32)
-    assert np.isfinite(vectors).all()
+        judged = process.judged()
+    assert judged.mixed.shape == judged.alone.shape == (5, 32)
+    np.testing.assert_allclose(judged.mixed, judged.alone, atol=1e-5)
 
 
 @pytest.mark.parametrize(

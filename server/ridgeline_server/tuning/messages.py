@@ -58,14 +58,15 @@ class RanAlone:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Embed the judged texts in batches of mixed lengths."""
+    """Embed the judged texts in batches of mixed lengths, and each alone: at other lengths, by other kernels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """vectors: [judged texts, dim] float32, in their order."""
+    """mixed, alone: [judged texts, dim] float32, in their order."""
 
-    vectors: Float32Array
+    mixed: Float32Array
+    alone: Float32Array
 
 
 @dataclass(frozen=True, slots=True)

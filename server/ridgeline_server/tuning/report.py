@@ -18,7 +18,7 @@ _OUT = "bright_black"
 
 
 def table(findings: Findings) -> Table:
-    """A row a plan, the best first; greyed with the reason what may not be kept."""
+    """A row a plan that was tried, the best first; greyed with the reason what may not be kept."""
     drawn = Table(box=box.SIMPLE_HEAD, caption=_caption(findings), caption_justify="left", pad_edge=False)
     for name in ("variant", "runtime", "precision"):
         drawn.add_column(name, no_wrap=True)
@@ -35,7 +35,8 @@ def table(findings: Findings) -> Table:
     drawn.add_column("cosine\nmin", justify="right", no_wrap=True)
     drawn.add_column("")
     for trial in findings.trials:
-        drawn.add_row(*_cells(trial), note(trial, findings), style=_style(trial, findings))
+        if trial.was_timed or trial.failure:
+            drawn.add_row(*_cells(trial), note(trial, findings), style=_style(trial, findings))
     return drawn
 
 
@@ -122,8 +123,10 @@ def _caption(findings: Findings) -> str:
     lines = [
         f"{first} with cosine ≥ {findings.min_quality:g} is the best; texts/s: median of passes over {findings.texts} "
         f"texts ({findings.corpus}) sorted by length, ± half their range; alone: one text at a time",
-        "cosine: to the fp32 variant on ONNX Runtime, on held-out texts in batches of mixed lengths",
+        "cosine: to the fp32 variant on ONNX Runtime, on held-out texts alone or in mixed batches, whichever is worse",
     ]
+    if findings.untimed:
+        lines.append(f"{findings.untimed} more plans were not timed, since the time was over; give more with --budget")
     if findings.reference_failure:
         lines.append(f"the fp32 variant could not answer: it {findings.reference_failure}")
     if any(trial.quality and trial.quality.source == MANIFEST for trial in findings.trials):

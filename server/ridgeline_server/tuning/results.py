@@ -35,6 +35,10 @@ class Trial:
     memory_bytes: int = 0
 
     @property
+    def was_timed(self) -> bool:
+        return bool(self.texts_per_s)
+
+    @property
     def rate(self) -> float | None:
         """Median of the passes, texts/s."""
         return statistics.median(self.texts_per_s) if self.texts_per_s else None
@@ -65,6 +69,8 @@ class Trial:
         """Why this plan is not kept; None when it may be."""
         if self.failure or self.barrier:
             return self.failure or self.barrier
+        if not self.was_timed:
+            return "not timed"
         if self.quality is None:
             return "its quality was not measured"
         if self.quality.mean < min_quality:
@@ -92,6 +98,11 @@ class Findings:
     reference_failure: str | None = None
 
     @property
+    def untimed(self) -> int:
+        """How many plans were left when the time was over."""
+        return sum(not trial.was_timed and trial.failure is None for trial in self.trials)
+
+    @property
     def best(self) -> Trial | None:
         """The best plan that passes; None when none does."""
         return next((trial for trial in self.trials if trial.obstacle(self.min_quality) is None), None)
@@ -116,7 +127,7 @@ def rank(trials: Sequence[Trial], goal: Goal, min_quality: float) -> tuple[Trial
     def key(trial: Trial) -> tuple[bool, bool, bool, float]:
         return (
             trial.obstacle(min_quality) is None,
-            trial.failure is None,
+            trial.was_timed,
             trial.was_final,
             trial.score(goal),
         )

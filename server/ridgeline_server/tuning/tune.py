@@ -24,13 +24,14 @@ from ridgeline_server.tuning.results import Findings, Trial, rank
 from ridgeline_server.tuning.texts import Texts
 
 # Shares of the budget: of the first look at all candidates, and of one pass of the first of them.
-_FIRST_ROUND = 0.7
+_FIRST_ROUND = 0.65
 _PASS = 1 / 240
 _PROBE_TEXTS = 64
 _FIRST_PASSES = 3
-_FINAL_PASSES = range(5, 12)
+_FINAL_PASSES = range(3, 12)
 _LEAST_FINALISTS = 3
 _FINALISTS_OF = 3
+_HOPELESS = 2.0
 # Texts run alone at each visit, and for how long at most, as a share of the budget.
 _ALONE_TEXTS = 100
 _ALONE = 1 / 240
@@ -98,8 +99,7 @@ class Tuner:
     def _look_at_all(self, trials: Sequence[Trial]) -> None:
         for index, trial in enumerate(trials):
             if index and self._elapsed() > _FIRST_ROUND * self._wish.budget_s:
-                trial.failure = f"not timed: the {self._wish.budget_s:g} s of --budget were over"
-                continue
+                break
             self._progress(trial.candidate.in_words, index, len(trials))
             try:
                 with self._start(trial) as process:
@@ -119,7 +119,8 @@ class Tuner:
     def _finalists(self, trials: Sequence[Trial]) -> list[Trial]:
         passing = [trial for trial in trials if trial.obstacle(self._wish.min_quality) is None]
         passing.sort(key=lambda trial: trial.score(self._wish.goal), reverse=True)
-        return passing[: max(_LEAST_FINALISTS, math.ceil(len(trials) / _FINALISTS_OF))]
+        most = max(_LEAST_FINALISTS, math.ceil(sum(trial.was_timed for trial in trials) / _FINALISTS_OF))
+        return [trial for trial in passing[:most] if _is_near(trial, passing[0], self._wish.goal)]
 
     def _compare_finalists(self, finalists: Sequence[Trial]) -> None:
         available = psutil.virtual_memory().available
@@ -162,12 +163,15 @@ class Tuner:
         """Measure the quality of a plan; at the first look once for all plans of the same arithmetic."""
         arithmetic = trial.candidate.arithmetic
         if self._reference is not None and (again or arithmetic not in self._judged):
-            self._judged[arithmetic] = compare(self._reference, process.judged().vectors)
+            judged = process.judged()
+            self._judged[arithmetic] = compare(self._reference, judged.mixed, judged.alone)
         if arithmetic in self._judged:
             trial.quality = self._judged[arithmetic]
         elif self._reference is None:
             variant = self._bundle.variant(arithmetic.variant)
             trial.quality = stated(variant, arithmetic.precision, arithmetic.float_precision)
+        if trial.quality and not trial.quality.is_steady and self._bundle.variant(arithmetic.variant).batch_invariant:
+            trial.barrier = f"answers depend on the batch: cosine {trial.quality.itself:.2f} of a text to itself"
 
     def _make_reference(self) -> None:
         candidate = reference_candidate(self._bundle.manifest.variants, self._surroundings)
@@ -175,7 +179,7 @@ class Tuner:
             return
         try:
             with self._start(Trial(candidate)) as process:
-                self._reference = process.judged().vectors
+                self._reference = process.judged().mixed
         except CandidateError as error:
             self._reference_failure = str(error)
 
@@ -199,6 +203,12 @@ class Tuner:
 
     def _is_over(self) -> bool:
         return self._elapsed() > self._wish.budget_s
+
+
+def _is_near(trial: Trial, best: Trial, goal: Goal) -> bool:
+    """True when a first look leaves a chance that a plan is better than the one that looks best."""
+    this, other = abs(trial.score(goal)), abs(best.score(goal))
+    return max(this, other) <= _HOPELESS * min(this, other)
 
 
 def _is_stable(trial: Trial) -> bool:

@@ -10,10 +10,12 @@ import resource
 import socket
 import sys
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
 from ridgeline_server.engine.framing import read_frame, write_frame
+from ridgeline_server.request import Batch, Float32Array
 from ridgeline_server.tuning.messages import (
     Broken,
     Judge,
@@ -45,8 +47,11 @@ class _Answerer:
             case RunAlone():
                 return RanAlone(self._alone(question))
             case Judge():
-                batches = mixed_batches(prepare.judged, prepare.plan.grid)
-                return Judged(np.concatenate([self._offline.embed(batch) for batch in batches]))
+                mixed = mixed_batches(prepare.judged, prepare.plan.grid)
+                return Judged(self._embed(mixed), self._embed([pack(0, [tokens]) for tokens in prepare.judged]))
+
+    def _embed(self, batches: Sequence[Batch]) -> Float32Array:
+        return np.concatenate([self._offline.embed(batch) for batch in batches])
 
     def _alone(self, question: RunAlone) -> tuple[float, ...]:
         timed = self._prepare.timed
