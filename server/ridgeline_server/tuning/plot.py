@@ -43,6 +43,8 @@ def draw(findings: Findings, title: str, machine: str, path: Path) -> None:
         color=_QUIET,
     )
     if shown:
+        axes.plot([], [], "*", color=_BEST, markeredgecolor="black", markersize=14, label="best")
+        axes.plot([], [], "o", color=_QUIET, markerfacecolor="white", markersize=8, label="hollow: not kept")
         axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
     figure.savefig(path)
 
@@ -74,7 +76,7 @@ def _group(axes: Axes, arithmetic: Arithmetic, members: Sequence[Trial], color: 
         axes.errorbar([x], [rate], yerr=[[below], [above]], color=color, linewidth=1, capsize=2, alpha=0.5)
         axes.plot([x], [rate], marker, color=color, markersize=8, markerfacecolor=color if is_kept else "white")
         if trial is findings.best:
-            axes.plot([x], [rate], "*", color=_BEST, markeredgecolor="black", markersize=22, label="best", zorder=5)
+            axes.plot([x], [rate], "*", color=_BEST, markeredgecolor="black", markersize=20, zorder=5)
 
 
 def _labels(axes: Axes, shown: Sequence[Trial], gap: float, findings: Findings) -> None:
@@ -91,7 +93,7 @@ def _labels(axes: Axes, shown: Sequence[Trial], gap: float, findings: Findings) 
         axes.annotate(
             text,
             (x, rate),
-            xytext=(1.25 * x, y),
+            xytext=(1.35 * x, y),
             fontsize=8.5,
             va="center",
             fontweight="bold" if is_best else "normal",

@@ -21,7 +21,7 @@ from ridgeline_server.tuning.errors import TuneError, TuneUsageError
 _MOST_TIMED = 2048
 # Fewer fill no batch of a short length; they are repeated up to this number.
 _LEAST_TIMED = 256
-_JUDGED = 256
+_JUDGED = 200
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,20 +101,23 @@ class Tuner:
             if index and self._elapsed() > _FIRST_ROUND * self._wish.budget_s:
                 break
             self._progress(trial.candidate.in_words, index, len(trials))
+            end = time.monotonic() + _FIRST_ROUND * self._wish.budget_s / len(trials)
             try:
                 with self._start(trial) as process:
-                    self._first_look(process, trial)
+                    self._first_look(process, trial, end)
             except CandidateError as error:
                 trial.failure = str(error)
 
-    def _first_look(self, process: CandidateProcess, trial: Trial) -> None:
+    def _first_look(self, process: CandidateProcess, trial: Trial, end: float) -> None:
+        """Judge a plan and time it: one pass, and more until the instant `end`."""
         probe = process.texts_per_s(_PROBE_TEXTS)
         if not self._count:
             wanted = probe * _PASS * self._wish.budget_s
             self._count = min(len(self._texts.timed), max(_PROBE_TEXTS, int(wanted)))
-        trial.texts_per_s += [process.texts_per_s(self._count) for _ in range(_FIRST_PASSES)]
-        self._run_alone(process, trial)
         self._judge(process, trial, again=False)
+        self._run_alone(process, trial)
+        while not trial.was_timed or (len(trial.texts_per_s) < _FIRST_PASSES and time.monotonic() < end):
+            trial.texts_per_s.append(process.texts_per_s(self._count))
 
     def _finalists(self, trials: Sequence[Trial]) -> list[Trial]:
         passing = [trial for trial in trials if trial.obstacle(self._wish.min_quality) is None]
