@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _LOADS = (load.Shape(1, 1), load.Shape(32, 1), load.Shape(1, 32), load.Shape(32, 32))
 _TRIAL = load.Shape(32, 1)
+# Texts that `encode` gets in a call, beside the load in which as many wait at once; it sorts them by length itself.
+_TEXTS_A_CALL = {load.Shape(1, 1): 1, load.Shape(32, 32): 1024}
 _OVER_INFINITY = 10.0
 _START_S = 180.0
 # A slow peer needs half a minute for 32 texts from each of 32 connections.
@@ -108,19 +110,19 @@ def _measure_load(url: str, shape: load.Shape, texts: Path, duration_s: float) -
 
 
 def _measure_offline(settings: Sequence[Setting], texts: Path, duration_s: float) -> dict[str, Any]:
-    """`encode` one text at a time stands beside one connection; in batches of 32 beside 32 texts a request."""
+    """`encode` one text at a time, and 1,024 in batches of 32."""
     trials: dict[str, float] = {}
     loads: dict[str, Any] = {}
     chosen: dict[str, str] = {}
-    for shape in (load.Shape(1, 1), load.Shape(1, 32)):
+    for shape, count in _TEXTS_A_CALL.items():
         for setting in settings:
-            say(f"encode, {shape.texts} text(s) a call, {setting.name}")
-            given = ["--texts-per-call", str(shape.texts), "--duration", f"{duration_s:g}"]
+            say(f"encode, {count} text(s) a call, {setting.name}")
+            given = ["--texts-per-call", str(count), "--duration", f"{duration_s:g}"]
             command = [*setting.command, str(texts), *given]
             environment = {**os.environ, **setting.environment}
             done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
             told = json.loads(done.stdout.splitlines()[-1])
-            trials[f"{shape.texts} text(s) a call, {setting.name}"] = told["texts_per_s"]
+            trials[f"{count} text(s) a call, {setting.name}"] = told["texts_per_s"]
             if shape.name not in loads or told["texts_per_s"] > loads[shape.name]["texts_per_s"]:
                 loads[shape.name] = told
                 chosen[shape.name] = setting.name
