@@ -5,11 +5,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from ridgeline_server import tune_cli
 from ridgeline_server.tuning import tune as search
+from ridgeline_server.tuning.messages import Judged
 from ridgeline_server.tuning.process import CandidateProcess
 from tests.server.running_server import running_server
 
@@ -87,6 +89,27 @@ def test_candidates_that_fail_are_rows_with_a_reason(
     findings = json.loads(done.stdout)
     assert "memory runs out" in findings["reference_failure"]
     assert all("memory runs out" in plan["obstacle"] for plan in findings["plans"])
+    assert not cache.exists()
+
+
+def test_answers_that_depend_on_the_batch_are_never_kept(
+    tune: Callable[..., Result], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = CandidateProcess.judged
+
+    def judged(process: CandidateProcess) -> Judged:
+        answers = honest(process)
+        return Judged(answers.mixed, np.roll(answers.alone, 1, axis=0))
+
+    monkeypatch.setattr(CandidateProcess, "judged", judged)
+    done = tune("--json", "--min-quality", "0")
+    assert done.exit_code == 1
+    plans = json.loads(done.stdout)["plans"]
+    timed = [plan for plan in plans if plan["texts_per_s"] is not None]
+    assert timed
+    assert all("answers depend on the batch: cosine" in plan["obstacle"] for plan in timed)
+    arithmetics = [(plan["runtime"], plan["precision"]) for plan in timed]
+    assert len(set(arithmetics)) == len(arithmetics)
     assert not cache.exists()
 
 

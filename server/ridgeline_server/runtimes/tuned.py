@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,8 @@ class Tuning:
 
     @property
     def why(self) -> str:
-        return f"tuned on {self.created}: {self.reason}"
+        batches = f"batches of {self.max_batch_tokens} tokens, {self.concurrency} at once"
+        return f"tuned on {self.created}: {self.reason}; it computes in {self.precision}, {batches}"
 
 
 def manifest_digest(bundle: Bundle) -> str:
@@ -106,9 +107,9 @@ def _find(bundle: Bundle, placements: Sequence[Placement]) -> Tuning | str | Non
     kind = placements[0].device.kind
     here, digest = this_machine(), manifest_digest(bundle)
     # The bundle may have been renamed since: in the file's name its name is for people.
-    found = _read_all(_file_name("*", digest, here, kind))
-    found = found or _read_all(f"{glob.escape(bundle.path.resolve().name)}-*-{kind}.json")
-    newest = max(found, key=lambda tuning: tuning.created, default=None)
+    fitting = set(_directory().glob(_file_name("*", digest, here, kind)))
+    others = set(_directory().glob(f"{glob.escape(bundle.path.resolve().name)}-*-{kind}.json")) - fitting
+    newest = _newest(fitting) or _newest(others)
     if newest is None:
         return None
     problem = _problem(newest, bundle, digest, here, placements)
@@ -148,8 +149,9 @@ def _file_name(bundle: str, manifest: str, machine: Machine, kind: str) -> str:
     return f"{bundle}-{manifest[:_DIGEST_CHARACTERS]}-{digest[:_DIGEST_CHARACTERS]}-{kind}.json"
 
 
-def _read_all(pattern: str) -> list[Tuning]:
-    return [tuning for path in sorted(_directory().glob(pattern)) for tuning in _read(path)]
+def _newest(paths: Iterable[Path]) -> Tuning | None:
+    tunings = [tuning for path in sorted(paths) for tuning in _read(path)]
+    return max(tunings, key=lambda tuning: tuning.created, default=None)
 
 
 def _read(path: Path) -> Iterator[Tuning]:

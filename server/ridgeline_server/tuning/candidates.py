@@ -7,6 +7,7 @@ The product of all choices has hundreds of members. What is left out cannot win,
   beside bf16, fp16 beside bf16 on matrix units.
 - ONNX Runtime is timed in one way for each variant where OpenVINO can be used.
 - An fp16 variant computes on a CPU what the fp32 variant does.
+- Once a plan's answers have missed the floor, other plans of the same arithmetic are left out, while tuning runs.
 - Where a GPU can run a variant the CPU's plans are left out.
 """
 

@@ -125,6 +125,8 @@ def _caption(findings: Findings) -> str:
         f"texts ({findings.corpus}) sorted by length, ± half their range; alone: one text at a time",
         "cosine: to the fp32 variant on ONNX Runtime, on held-out texts alone or in mixed batches, whichever is worse",
     ]
+    if findings.left_out:
+        lines.append(f"{findings.left_out} more plans were left out: others of the same arithmetic may not be kept")
     if findings.untimed:
         lines.append(f"{findings.untimed} more plans were not timed, since the time was over; give more with --budget")
     if findings.reference_failure:

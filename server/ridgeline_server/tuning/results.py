@@ -23,6 +23,7 @@ class Trial:
     failure:     why it could not be measured, or stopped
     barrier:     why it may not be kept however fast it is, quality aside
     was_final:   it was measured again, in turns with the other fastest
+    is_left_out: another plan of the same arithmetic had shown that it cannot be kept
     """
 
     candidate: Candidate
@@ -32,6 +33,7 @@ class Trial:
     failure: str | None = None
     barrier: str | None = None
     was_final: bool = False
+    is_left_out: bool = False
     memory_bytes: int = 0
 
     @property
@@ -100,7 +102,12 @@ class Findings:
     @property
     def untimed(self) -> int:
         """How many plans were left when the time was over."""
-        return sum(not trial.was_timed and trial.failure is None for trial in self.trials)
+        return sum(not (trial.was_timed or trial.failure or trial.is_left_out) for trial in self.trials)
+
+    @property
+    def left_out(self) -> int:
+        """How many plans were left out, since another one of the same arithmetic may not be kept."""
+        return sum(trial.is_left_out for trial in self.trials)
 
     @property
     def best(self) -> Trial | None:

@@ -27,6 +27,7 @@ from ridgeline_server.tuning.texts import Texts
 _FIRST_ROUND = 0.65
 _PASS = 1 / 240
 _PROBE_TEXTS = 64
+_LEAST_TEXTS = 128
 _FIRST_PASSES = 3
 _FINAL_PASSES = range(3, 12)
 _LEAST_FINALISTS = 3
@@ -98,6 +99,9 @@ class Tuner:
 
     def _look_at_all(self, trials: Sequence[Trial]) -> None:
         for index, trial in enumerate(trials):
+            trial.is_left_out = self._is_hopeless(trial, trials[:index])
+            if trial.is_left_out:
+                continue
             if index and self._elapsed() > _FIRST_ROUND * self._wish.budget_s:
                 break
             self._progress(trial.candidate.in_words, index, len(trials))
@@ -113,7 +117,7 @@ class Tuner:
         probe = process.texts_per_s(_PROBE_TEXTS)
         if not self._count:
             wanted = probe * _PASS * self._wish.budget_s
-            self._count = min(len(self._texts.timed), max(_PROBE_TEXTS, int(wanted)))
+            self._count = min(len(self._texts.timed), max(_LEAST_TEXTS, int(wanted)))
         self._judge(process, trial, again=False)
         self._run_alone(process, trial)
         while not trial.was_timed or (len(trial.texts_per_s) < _FIRST_PASSES and time.monotonic() < end):
@@ -200,6 +204,15 @@ class Tuner:
         if self._wish.variants is not None or self._bundle.variant(name).batch_invariant:
             return None
         return f"answers depend on the batch; kept only with --variants {name}"
+
+    def _is_hopeless(self, trial: Trial, earlier: Sequence[Trial]) -> bool:
+        """True when a plan of the same arithmetic gave answers that may not be kept."""
+        return any(
+            other.was_timed
+            and other.candidate.arithmetic == trial.candidate.arithmetic
+            and other.obstacle(self._wish.min_quality) is not None
+            for other in earlier
+        )
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._began
