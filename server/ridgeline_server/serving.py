@@ -67,8 +67,8 @@ MaxQueue = Annotated[
     float,
     _option(
         "MAX_QUEUE_S",
-        "Seconds of work that may wait, at the measured rate, before requests are refused with 429; on slow devices "
-        "at least 16,384 tokens may.",
+        "Seconds of work that may wait, at the measured rate, before requests are refused with 429; 256 requests "
+        "always may.",
         min=0,
     ),
 ]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ridgeline_server.engine.backlog import LEAST_QUEUE_TOKENS, Backlog
+from ridgeline_server.engine.backlog import LEAST_QUEUE_REQUESTS, Backlog
 
 
 def backlog(tokens_per_s: float = 0.0, max_queue_tokens: int = 10_000_000) -> Backlog:
@@ -13,34 +13,34 @@ def backlog(tokens_per_s: float = 0.0, max_queue_tokens: int = 10_000_000) -> Ba
 
 
 def test_an_empty_queue_is_never_full() -> None:
-    assert backlog().retry_after_s(0, 0) is None
-    assert backlog(1000.0).retry_after_s(0, 0, left_s=0.0) is None
+    assert backlog().retry_after_s(1000, 0, 0) is None
+    assert backlog(1000.0).retry_after_s(1000, 0, 0, left_s=0.0) is None
 
 
 def test_the_token_bound_holds_before_any_rate_is_known() -> None:
     full = backlog(max_queue_tokens=100)
-    assert full.retry_after_s(99, 99) is None
-    assert full.retry_after_s(100, 0) == 1.0
+    assert full.retry_after_s(1000, 99, 99) is None
+    assert full.retry_after_s(1000, 100, 0) == 1.0
 
 
 def test_more_seconds_of_interactive_work_than_allowed_are_too_much() -> None:
     fast = backlog(100_000.0)
     assert fast.tokens_per_s == pytest.approx(100_000)
-    assert fast.retry_after_s(199_000, 199_000) is None
-    assert fast.retry_after_s(201_000, 201_000) == pytest.approx(201_000 / 2 / 100_000)
-    assert fast.retry_after_s(900_000, 1000) is None  # work of batch priority does not stand in the way
+    assert fast.retry_after_s(1000, 199_000, 199_000) is None
+    assert fast.retry_after_s(1000, 201_000, 201_000) == pytest.approx(201_000 / 2 / 100_000)
+    assert fast.retry_after_s(1000, 900_000, 1000) is None  # work of batch priority does not stand in the way
 
 
-def test_a_slow_device_may_have_a_few_texts_waiting_whatever_they_take() -> None:
+def test_a_few_requests_may_wait_whatever_they_take() -> None:
     slow = backlog(100.0)
-    assert slow.retry_after_s(LEAST_QUEUE_TOKENS, LEAST_QUEUE_TOKENS) is None
-    assert slow.retry_after_s(LEAST_QUEUE_TOKENS + 1, LEAST_QUEUE_TOKENS + 1) == 60.0
+    assert slow.retry_after_s(LEAST_QUEUE_REQUESTS, 9_000, 9_000) is None
+    assert slow.retry_after_s(LEAST_QUEUE_REQUESTS + 1, 9_000, 9_000) == 45.0
 
 
 def test_who_would_miss_its_deadline_in_the_queue_is_told_at_once() -> None:
     fast = backlog(100_000.0)
-    assert fast.retry_after_s(50_000, 50_000, left_s=0.6) is None
-    assert fast.retry_after_s(50_000, 50_000, left_s=0.4) == 1.0
+    assert fast.retry_after_s(1000, 50_000, 50_000, left_s=0.6) is None
+    assert fast.retry_after_s(1000, 50_000, 50_000, left_s=0.4) == 1.0
 
 
 def test_the_rate_follows_what_is_measured() -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 _SMOOTHING = 0.05
 _SHORTEST_S = 1.0
 _LONGEST_S = 60.0
-# On a slow device a few texts are seconds of work: so many tokens may wait, whatever they take.
-LEAST_QUEUE_TOKENS = 16_384
+# On a slow device, or in requests of many texts, a few requests are seconds of work: so many may wait all the same.
+LEAST_QUEUE_REQUESTS = 256
 
 
 @dataclass(slots=True)
@@ -16,7 +16,7 @@ class Backlog:
     """Bounds on waiting tokens, and the moving rate at which replicas work them off.
 
     max_queue_tokens: most tokens that may wait
-    max_queue_s:      most seconds of interactive work that may wait, unless it is less than LEAST_QUEUE_TOKENS
+    max_queue_s:      most seconds of interactive work that may wait, unless it is of up to LEAST_QUEUE_REQUESTS
     tokens_per_s:     measured rate of all replicas together, 0 = not known yet
     """
 
@@ -33,15 +33,18 @@ class Backlog:
         """Predicted seconds until so many tokens are worked off, 0 while no rate is known."""
         return interactive_tokens / self.tokens_per_s if self.tokens_per_s else 0.0
 
-    def retry_after_s(self, tokens: int, interactive_tokens: int, left_s: float | None = None) -> float | None:
+    def retry_after_s(
+        self, requests: int, tokens: int, interactive_tokens: int, left_s: float | None = None
+    ) -> float | None:
         """Seconds until half of the queue is worked off, None while it takes more.
 
+        requests:           how many are not answered yet
         tokens:             how many wait
         interactive_tokens: how many of them go before a new interactive request
         left_s:             seconds until the deadline of a new request, None = none
         """
         wait_s = self.wait_s(interactive_tokens)
-        is_long = wait_s > self.max_queue_s and interactive_tokens > LEAST_QUEUE_TOKENS
+        is_long = wait_s > self.max_queue_s and requests > LEAST_QUEUE_REQUESTS
         is_late = left_s is not None and wait_s > left_s
         if tokens < self.max_queue_tokens and not is_long and not is_late:
             return None

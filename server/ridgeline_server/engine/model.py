@@ -71,6 +71,7 @@ class ServedModel:
         self._batch_costs: dict[int, BatchCosts] = {}
         self._retries: deque[Retry] = deque()
         self._batch_ids = itertools.count(1)
+        self._requests = 0
         self._is_dispatch_due = False
         self._is_stopped = False
         pooling = manifest.pooling or "mean"
@@ -86,7 +87,8 @@ class ServedModel:
 
     def retry_after_s(self, left_s: float | None = None) -> float | None:
         """Seconds after which to come back when the queue is full, else None; see Backlog."""
-        return self._backlog.retry_after_s(self._scheduler.tokens, self._scheduler.interactive_tokens, left_s)
+        scheduler = self._scheduler
+        return self._backlog.retry_after_s(self._requests, scheduler.tokens, scheduler.interactive_tokens, left_s)
 
     @property
     def ready_replicas(self) -> int:
@@ -120,7 +122,8 @@ class ServedModel:
         ]
         for entry in waiting:
             self._scheduler.add(entry)
-        job.future.add_done_callback(lambda _: self._drop(waiting))
+        self._requests += 1
+        job.future.add_done_callback(lambda _: self._forget(waiting))
         self._dispatch_soon()
 
     async def stop(self) -> None:
@@ -177,7 +180,8 @@ class ServedModel:
         for waiting in self._scheduler.take_all():
             waiting.payload.job.fail(error)
 
-    def _drop(self, waiting: list[Waiting[Item]]) -> None:
+    def _forget(self, waiting: list[Waiting[Item]]) -> None:
+        self._requests -= 1
         for entry in waiting:
             self._scheduler.drop(entry)
 
