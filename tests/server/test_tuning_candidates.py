@@ -129,7 +129,7 @@ def test_streams_and_sizes_on_eight_cores() -> None:
 
 def test_for_latency_only_the_streams_differ() -> None:
     found = candidates({"int8": INT8}, Surroundings(8, PLAIN, frozenset({("openvino", "cpu")})), Goal.LATENCY)
-    assert [(c.streams, c.max_batch_tokens) for c in found] == [(8, 256), (4, 256), (1, 256)]
+    assert [(c.streams, c.max_batch_tokens) for c in found] == [(1, 256), (4, 256), (8, 256)]
 
 
 def test_every_arithmetic_comes_before_the_second_choice_of_any() -> None:

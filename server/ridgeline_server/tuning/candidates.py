@@ -174,11 +174,11 @@ def _fast_floats(flags: frozenset[str]) -> tuple[str, ...]:
 
 
 def _stream_choices(cores: int, goal: Goal) -> list[tuple[int, int]]:
-    """Pairs of streams and batch tokens, the usual one first."""
+    """Pairs of streams and batch tokens, the likeliest first."""
     small, middle, large = _CPU_BUDGETS
     half = max(1, cores // 2)
     if goal is Goal.LATENCY:
-        return [(cores, small), (half, small), (1, small)]
+        return [(1, small), (half, small), (cores, small)]
     return [(cores, small), (cores, middle), (cores, large), (half, middle), (1, large)]
 
 

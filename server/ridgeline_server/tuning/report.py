@@ -125,6 +125,9 @@ def _caption(findings: Findings) -> str:
         f"texts ({findings.corpus}) sorted by length, ± half their range; alone: one text at a time",
         "cosine: to the fp32 variant on ONNX Runtime, on held-out texts alone or in mixed batches, whichever is worse",
     ]
+    finalists = sum(trial.was_final for trial in findings.trials)
+    if finalists:
+        lines.append(f"{finalists} plans were timed in turns; the others earlier and once: compare them with care")
     if findings.left_out:
         lines.append(f"{findings.left_out} more plans were left out: others of the same arithmetic may not be kept")
     if findings.untimed:
