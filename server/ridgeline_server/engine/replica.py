@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Protocol
 
 from ridgeline_server.engine.backoff import Backoff
+from ridgeline_server.engine.dispatch import most_in_flight
 from ridgeline_server.engine.guard import End, Guard
 from ridgeline_server.engine.job import Assignment
 from ridgeline_server.engine.messages import Answer, Done, Failed, Load, Loaded, LoadFailed
@@ -92,10 +93,10 @@ class Replica:
         return self.load.peak_flops_per_s
 
     def has_room(self) -> bool:
-        """True when another batch may be sent: each slot runs one and has one waiting behind it."""
+        """True when another batch may be sent: the slots run theirs, and some wait behind them."""
         if self.state is not ReplicaState.READY or any(a.is_alone for a in self.in_flight.values()):
             return False
-        return len(self.in_flight) < 2 * self.load.plan.concurrency
+        return len(self.in_flight) < most_in_flight(self.load.plan.concurrency)
 
     def start(self) -> None:
         """Begin to supervise."""

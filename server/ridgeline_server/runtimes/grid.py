@@ -32,7 +32,7 @@ _TYPICAL_LONGEST_TEXT = 256
 _LEAST_DEPTH, _MOST_DEPTH = 4, 128
 _REPLACEMENT_ROUNDS = 3
 # A call of a CPU runtime with another shape than the last costs as much as this many tokens before it computes.
-CALL_OVERHEAD_TOKENS = 40
+CALL_OVERHEAD_TOKENS = 60
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # Past these a larger batch is hardly faster per token on a CPU core, and everyone in it waits longer.
-_STREAM_BATCH_TOKENS = 256
+_SLOW_STREAM_BATCH_TOKENS, _FAST_STREAM_BATCH_TOKENS = 256, 512
 _CORE_BATCH_TOKENS = 128
 # A GPU needs thousands of tokens at once to be busy; this is a starting point, not a measured optimum.
 _GPU_BATCH_TOKENS = 16_384
@@ -46,7 +46,9 @@ def choose_plans(bundle: Bundle, config: ServerConfig) -> list[Plan]:
     variant, why_variant = choose_variant(bundle, config.variant, kind)
     runtime, why_runtime = choose_runtime(variant, config.runtime, kind)
     why = f"{why_variant}; {why_runtime}{_sharing(config)}{f'; {tuning}' if tuning else ''}"
-    budget = config.max_batch_tokens or _default_budget(runtime, kind, min(place.threads for place in placements))
+    budget = config.max_batch_tokens or _default_budget(
+        runtime, kind, variant, min(place.threads for place in placements)
+    )
     return [
         make_plan(
             bundle,
@@ -175,11 +177,12 @@ def _concurrency(runtime: str, placement: Placement) -> int:
     return placement.threads if runtime == "openvino" else 1
 
 
-def _default_budget(runtime: str, kind: str, least_threads: int) -> int:
+def _default_budget(runtime: str, kind: str, variant: Variant, least_threads: int) -> int:
     """Tokens of a batch; the smallest replica decides, since all share a grid."""
     if kind == "cuda":
         return _GPU_BATCH_TOKENS
-    return max(_STREAM_BATCH_TOKENS, 0 if runtime == "openvino" else _CORE_BATCH_TOKENS * least_threads)
+    stream_tokens = _SLOW_STREAM_BATCH_TOKENS if variant.precision == "fp32" else _FAST_STREAM_BATCH_TOKENS
+    return max(stream_tokens, 0 if runtime == "openvino" else _CORE_BATCH_TOKENS * least_threads)
 
 
 def _load_onnx_runtime(plan: Plan) -> Runtime:

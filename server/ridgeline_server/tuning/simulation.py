@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ridgeline_server.engine.batch_costs import BatchCosts
-from ridgeline_server.engine.dispatch import ReplicaLoad, choose_replica
+from ridgeline_server.engine.dispatch import ReplicaLoad, choose_replica, most_in_flight
 from ridgeline_server.engine.scheduler import Scheduler, Waiting
 from ridgeline_server.runtimes.grid import Shape, ShapeGrid
 
@@ -119,7 +119,7 @@ class _Replica:
     def load(self, most_tokens: int) -> ReplicaLoad:
         in_flight = self.running + len(self.ahead)
         return ReplicaLoad(
-            has_room=in_flight < 2 * self.plan.concurrency,
+            has_room=in_flight < most_in_flight(self.plan.concurrency),
             concurrency=self.plan.concurrency,
             in_flight=in_flight,
             in_flight_s=self.in_flight_s,
