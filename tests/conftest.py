@@ -23,6 +23,12 @@ class Exported:
     bundle: Bundle
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_tunings_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What somebody tuned on this machine must not choose the plans that tests start."""
+    os.environ["RIDGELINE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def texts_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """200 distinct texts of 3 to 60 words, one a line."""

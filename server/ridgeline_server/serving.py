@@ -171,9 +171,8 @@ def _complain(console: Console, message: str) -> None:
 def _announce(started: Started) -> None:
     console = Console(soft_wrap=True, highlight=False)
     for model, why in zip(started.models, started.why, strict=True):
-        console.print(
-            f"{model.name}: {model.variant} on {model.runtime}, {model.replicas} replica(s). {why}", markup=False
-        )
+        variant = model.variant if model.precision in model.variant else f"{model.variant} in {model.precision}"
+        console.print(f"{model.name}: {variant} on {model.runtime}, {model.replicas} replica(s). {why}", markup=False)
     body = f'{{"model": "{started.models[0].name}", "input": "Hello, ridge."}}'
     console.print(f"Ready in {started.seconds:.1f} s at {started.url}. Try:", markup=False)
     console.print(
