@@ -211,7 +211,7 @@ class ServedModel:
         if self._retries:  # one that must run alone needs an empty replica, not the fastest
             rooms = [replica for replica in self.replicas if replica.has_room()]
             return min(rooms, key=lambda replica: len(replica.in_flight), default=None)
-        if not self._scheduler.sequences:
+        if not self._scheduler.sequences or not any(replica.has_room() for replica in self.replicas):
             return None
         index = choose_replica([self._load(replica) for replica in self.replicas], self._scheduler.tokens)
         return None if index is None else self.replicas[index]

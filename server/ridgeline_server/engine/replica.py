@@ -68,6 +68,7 @@ class Replica:
         self.load = load
         self.state = ReplicaState.LOADING
         self.in_flight: dict[int, Assignment] = {}
+        self._most_in_flight = most_in_flight(load.plan.concurrency)
         self.batch_s: dict[Shape, float] = {}
         self._listener = listener
         self._command = command
@@ -94,9 +95,9 @@ class Replica:
 
     def has_room(self) -> bool:
         """True when another batch may be sent: the slots run theirs, and some wait behind them."""
-        if self.state is not ReplicaState.READY or any(a.is_alone for a in self.in_flight.values()):
+        if self.state is not ReplicaState.READY or len(self.in_flight) >= self._most_in_flight:
             return False
-        return len(self.in_flight) < most_in_flight(self.load.plan.concurrency)
+        return not any(assignment.is_alone for assignment in self.in_flight.values())
 
     def start(self) -> None:
         """Begin to supervise."""
