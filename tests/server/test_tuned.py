@@ -97,6 +97,8 @@ def _machine(**changes: object) -> Machine:
         ({"machine": _machine(packages={"onnxruntime": "0.1"})}, "it was made with onnxruntime 0.1, and here is"),
         ({"variant": "int4"}, "it names a plan that this bundle does not have"),
         ({"precision": "fp8"}, "it names a plan that this bundle does not have"),
+        ({"runtime": "tvm"}, "its runtime 'tvm' is none of onnxruntime, openvino, tensorrt"),
+        ({"runtime": "tensorrt"}, "tensorrt cannot be used here any more"),
     ],
 )
 def test_a_tuning_that_does_not_fit_is_ignored_with_a_sentence(
@@ -106,6 +108,14 @@ def test_a_tuning_that_does_not_fit_is_ignored_with_a_sentence(
     (plan,) = choose_plans(bundle, config(bundle))
     assert f"the tuning of 2026-11-21 was ignored: {why}" in plan.why
     assert "run `ridgeline tune` again" in plan.why
+
+
+@pytest.mark.parametrize("kind", ["cuda", "tpu"])
+def test_a_tuning_for_another_kind_of_device_is_ignored_with_a_sentence(cache: Path, bundle: Bundle, kind: str) -> None:
+    path = keep_tuning(tuning(bundle))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "kind": kind}))
+    (plan,) = choose_plans(bundle, config(bundle))
+    assert f"was ignored: it is for '{kind}' and not for cpu; run `ridgeline tune` again" in plan.why
 
 
 def test_a_runtime_that_is_gone(cache: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,7 @@ def float_precisions(runtime: str) -> tuple[str, ...]:
 
 def is_usable(runtime: str, kind: str = "cpu") -> bool:
     """True when a runtime is installed here with what it needs for a kind of device."""
-    if find_spec(_PACKAGES[runtime]) is None or kind not in ("cpu", "cuda"):
+    if runtime not in _RUNTIMES_OF_KIND.get(kind, ()) or find_spec(_PACKAGES[runtime]) is None:
         return False
     return is_x86() if runtime == "openvino" else _has_provider(runtime, kind)
 

@@ -20,7 +20,7 @@ from typing import Any
 from ridgeline_export.bundle import MANIFEST_NAME, Bundle, Variant
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.runtimes.cache import cache_directory
-from ridgeline_server.runtimes.choice import float_precisions, is_usable, precisions
+from ridgeline_server.runtimes.choice import RUNTIMES, float_precisions, is_usable, precisions
 from ridgeline_server.runtimes.machine import Machine, this_machine
 from ridgeline_server.runtimes.placement import Placement
 
@@ -120,7 +120,12 @@ def _problem(tuning: Tuning, bundle: Bundle, digest: str, here: Machine, placeme
     """Why a tuning does not fit, and what to do; None when it fits."""
     if tuning.manifest != digest:
         return f"the bundle has changed since; {_AGAIN}"
-    if not is_usable(tuning.runtime, tuning.kind):
+    kind = placements[0].device.kind
+    if tuning.kind != kind:
+        return f"it is for '{tuning.kind}' and not for {kind}; {_AGAIN}"
+    if tuning.runtime not in RUNTIMES:
+        return f"its runtime '{tuning.runtime}' is none of {', '.join(RUNTIMES)}; {_AGAIN}"
+    if not is_usable(tuning.runtime, kind):
         return f"{tuning.runtime} cannot be used here any more; {_AGAIN}"
     difference = tuning.machine.difference(here)
     if difference is not None:

@@ -39,14 +39,7 @@ def tune_bundle(bundle: Bundle, wish: Wish, texts: Path | None, progress: Progre
 def surroundings_here() -> Surroundings:
     """This machine, as far as candidates depend on it."""
     kinds = ("cpu", "cuda") if cuda_devices() else ("cpu",)
-    usable = {
-        (runtime, kind)
-        for runtime in RUNTIMES
-        for kind in kinds
-        if (runtime, kind) != ("tensorrt", "cpu")
-        and (runtime, kind) != ("openvino", "cuda")
-        and is_usable(runtime, kind)
-    }
+    usable = {(runtime, kind) for runtime in RUNTIMES for kind in kinds if is_usable(runtime, kind)}
     return Surroundings(available_cores(), cpu_flags(), frozenset(usable))
 
 
