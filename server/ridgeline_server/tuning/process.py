@@ -85,7 +85,7 @@ class CandidateProcess:
         return self._ask(Judge(), Judged)
 
     def close(self) -> None:
-        """End the process."""
+        """End the process; once it is ended, do nothing."""
         self._process.kill()
         self._process.wait()
         self._stream.close()

@@ -147,6 +147,8 @@ class Tuner:
                         self._visit(trial, processes, stack if stay else None)
                     except CandidateError as error:
                         trial.failure = f"{error}, in pass {number + 1} of the final"
+                        if trial in processes:  # one that hangs would slow down the others
+                            processes.pop(trial).close()
         for trial, (rates, alone) in first_looks.items():
             trial.texts_per_s, trial.alone_s = trial.texts_per_s or rates, trial.alone_s or alone
 
@@ -155,11 +157,11 @@ class Tuner:
         with ExitStack() as own:
             process = processes.get(trial)
             if process is None:
-                process = (stack or own).enter_context(self._start(trial))
-                process.texts_per_s(self._count)
-                self._judge(process, trial, again=True)
+                process = (own if stack is None else stack).enter_context(self._start(trial))
                 if stack is not None:
                     processes[trial] = process
+                process.texts_per_s(self._count)
+                self._judge(process, trial, again=True)
             trial.texts_per_s.append(process.texts_per_s(self._count))
             self._run_alone(process, trial)
 
