@@ -90,6 +90,18 @@ def search(bundle_path: Path, fails_in: tuple[int, int], monkeypatch: pytest.Mon
     return tuner.search(), stage
 
 
+def test_a_crash_after_a_pass_says_nothing_about_plans_of_the_same_arithmetic(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    findings, _ = search(tiny_bundle, (1, 3), monkeypatch)
+    failed = [trial for trial in findings.trials if trial.failure]
+    assert [(trial.failure, trial.was_timed) for trial in failed] == [("gave no answer", True)]
+    assert findings.left_out == 0
+    mates = [trial for trial in findings.trials if trial.candidate.arithmetic == failed[0].candidate.arithmetic]
+    assert len(mates) > 1
+    assert all(trial.was_timed for trial in mates)
+
+
 @pytest.mark.parametrize("number", [1, 2, 3], ids=["untimed pass", "first pass", "later pass"])
 def test_a_finalist_that_fails_is_closed_before_the_others_go_on(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, number: int

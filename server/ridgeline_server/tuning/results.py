@@ -23,7 +23,7 @@ class Trial:
     failure:     why it could not be measured, or stopped
     barrier:     why it may not be kept however fast it is, quality aside
     was_final:   it was measured again, in turns with the other fastest
-    is_left_out: another plan of the same arithmetic had shown that it cannot be kept
+    is_left_out: another plan of the same arithmetic had given answers that may not be kept
     """
 
     candidate: Candidate
@@ -71,8 +71,12 @@ class Trial:
         """Why this plan is not kept; None when it may be."""
         if self.failure or self.barrier:
             return self.failure or self.barrier
-        if not self.was_timed:
-            return "not timed"
+        return self.flaw(min_quality) if self.was_timed else "not timed"
+
+    def flaw(self, min_quality: float) -> str | None:
+        """Why the answers of a plan that was timed may not be kept, those of any plan of its arithmetic; or None."""
+        if self.barrier:
+            return self.barrier
         if self.quality is None:
             return "its quality was not measured"
         if self.quality.mean < min_quality:

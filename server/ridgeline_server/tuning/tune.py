@@ -212,7 +212,7 @@ class Tuner:
         return any(
             other.was_timed
             and other.candidate.arithmetic == trial.candidate.arithmetic
-            and other.obstacle(self._wish.min_quality) is not None
+            and other.flaw(self._wish.min_quality) is not None
             for other in earlier
         )
 
