@@ -21,14 +21,12 @@ class Instants:
 
     received:  its HTTP request was read, body and all
     tokenized: its token ids were ready
-    batched:   the scheduler put its last sequence into a batch
     started:   the runtime began with its first sequence
     finished:  the runtime ended with its last sequence
     """
 
     received: float = 0.0
     tokenized: float = 0.0
-    batched: float = 0.0
     started: float = 0.0
     finished: float = 0.0
 

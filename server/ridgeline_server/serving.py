@@ -68,7 +68,7 @@ MaxQueue = Annotated[
     _option(
         "MAX_QUEUE_S",
         "Seconds of work that may wait, at the measured rate, before requests are refused with 429; 256 requests "
-        "always may.",
+        "may whatever they take, unless they would miss their deadline.",
         min=0,
     ),
 ]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ridgeline_server.engine.dispatch import ReplicaLoad, choose_replica
+from ridgeline_server.engine.dispatch import ReplicaLoad, choose_replica, most_in_flight
 
 
 def load(
@@ -47,3 +47,12 @@ def test_much_work_is_shared_with_a_slow_replica() -> None:
 
 def test_equal_replicas_are_never_held_back() -> None:
     assert choose_replica([load(2, has_room=False), load(1)], 1) == 1
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 8])
+@pytest.mark.parametrize("waiting", [10, 400, 1024, 100_000])
+def test_equal_replicas_are_never_held_back_whatever_their_slots(concurrency: int, waiting: int) -> None:
+    full = load(most_in_flight(concurrency), concurrency=concurrency, has_room=False, batch_s=0.001)
+    for in_flight in range(most_in_flight(concurrency)):
+        half = load(in_flight, concurrency=concurrency, batch_s=0.001)
+        assert choose_replica([full, half], waiting) == 1

@@ -89,7 +89,7 @@ def test_every_figure_has_its_formula_and_source() -> None:
 
 
 def test_phases_add_up_to_the_total() -> None:
-    instants = Instants(received=10.0, tokenized=10.1, batched=10.2, started=10.4, finished=10.9)
+    instants = Instants(received=10.0, tokenized=10.1, started=10.4, finished=10.9)
     assert phases(instants, 10.9) == pytest.approx((0.1, 0.3, 0.5))
     assert server_timing(phases(instants, 10.9), reply_s=0.1, receive_s=0.5) == (
         b"receive;dur=500.000, tokenize;dur=100.000, queue;dur=300.000, compute;dur=500.000, reply;dur=100.000, "

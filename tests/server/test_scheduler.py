@@ -165,3 +165,18 @@ def test_among_lengths_the_one_that_wastes_least_leads() -> None:
     queue.add(Waiting(10, arrived=0.0, payload="a row of four"))
     queue.add(Waiting(60, arrived=1.0, payload="a whole batch"))
     assert payloads(queue.next(now=2.0)) == ["a whole batch"]
+
+
+def test_what_is_dropped_is_not_kept() -> None:
+    queue = scheduler()
+    entries = [Waiting(10, arrived=0.0, payload=str(number)) for number in range(100)]
+    for entry in entries:
+        queue.add(entry)
+    for entry in entries[:90]:
+        queue.drop(entry)
+    assert sum(len(line._waiting) for line in queue._interactive) <= 20
+    served = []
+    while batch := queue.next(now=0.0):
+        served += payloads(batch)
+    assert served == [str(number) for number in range(90, 100)]
+    assert (queue.sequences, queue.tokens, queue.interactive_tokens) == (0, 0, 0)

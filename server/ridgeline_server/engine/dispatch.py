@@ -66,5 +66,6 @@ def _finish_s(load: ReplicaLoad, waiting_tokens: int) -> float:
 
 
 def _drain_s(load: ReplicaLoad, waiting_tokens: int) -> float:
-    everything_s = max(load.least_s, load.token_s * waiting_tokens)
-    return (load.in_flight_s + everything_s) / load.concurrency
+    """Predicted seconds until the replica has worked off all that waits: at least the next batch's own."""
+    everything_s = (load.in_flight_s + load.token_s * waiting_tokens) / load.concurrency
+    return max(everything_s, _finish_s(load, waiting_tokens))

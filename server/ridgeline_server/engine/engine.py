@@ -117,6 +117,7 @@ class Engine:
         instants.tokenized = time.monotonic()
         self._check_size(tokens)
         model.served.check_available()
+        self._check_backlog(model, request.deadline)  # again: many may have been tokenized at the same time
         job = Job(request, asyncio.get_running_loop().create_future(), instants)
         job.items = [Item(job, index, entry) for index, entry in enumerate(tokens)]
         model.served.enqueue(job)
@@ -147,7 +148,9 @@ class Engine:
         wait_s = self._wait_s(model, None if deadline is None else deadline - time.monotonic())
         if wait_s is not None:
             raise OverloadedError(
-                f"the queue of model '{model.served.name}' is full; try again in {wait_s:.0f} s", wait_s
+                f"the queue of model '{model.served.name}' is full, or longer than the request's deadline allows; "
+                f"try again in {wait_s:.0f} s",
+                wait_s,
             )
 
     def _wait_s(self, model: LoadedModel, left_s: float | None = None) -> float | None:

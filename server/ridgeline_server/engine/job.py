@@ -63,6 +63,7 @@ class Assignment:
 
     is_alone:    the replica runs nothing beside it
     is_started:  the runtime has begun with it; known once it failed or its worker died
+    is_crowded:  other sequences waited when it was sent
     predicted_s: seconds that the runtime is expected to take for it
     """
 
@@ -70,4 +71,5 @@ class Assignment:
     items: list[Item]
     is_alone: bool = False
     is_started: bool = False
+    is_crowded: bool = False
     predicted_s: float = 0.0

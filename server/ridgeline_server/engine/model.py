@@ -88,7 +88,10 @@ class ServedModel:
     def retry_after_s(self, left_s: float | None = None) -> float | None:
         """Seconds after which to come back when the queue is full, else None; see Backlog."""
         scheduler = self._scheduler
-        return self._backlog.retry_after_s(self._requests, scheduler.tokens, scheduler.interactive_tokens, left_s)
+        slots = sum(r.load.plan.concurrency for r in self.replicas if r.state is ReplicaState.READY)
+        return self._backlog.retry_after_s(
+            self._requests, scheduler.tokens, scheduler.interactive_tokens, slots, left_s
+        )
 
     @property
     def ready_replicas(self) -> int:
@@ -140,7 +143,7 @@ class ServedModel:
         self.was_ready.set()
         self._dispatch_soon()
 
-    def on_recovered(self, replica: Replica) -> None:
+    def on_silence(self, replica: Replica) -> None:
         self._dispatch_soon()
 
     def on_load_failed(self, replica: Replica, message: str) -> None:
@@ -218,7 +221,7 @@ class ServedModel:
 
     def _load(self, replica: Replica) -> ReplicaLoad:
         costs = self._batch_costs.get(replica.index)
-        if costs is None or replica.state is not ReplicaState.READY:
+        if costs is None or not replica.takes_batches():
             return _ABSENT
         return ReplicaLoad(
             has_room=replica.has_room(),
@@ -241,10 +244,7 @@ class ServedModel:
         return None
 
     def _send(self, replica: Replica, items: list[Item], is_alone: bool) -> None:
-        now = time.monotonic()
-        for item in items:
-            item.job.instants.batched = now
-        assignment = Assignment(next(self._batch_ids), items, is_alone)
+        assignment = Assignment(next(self._batch_ids), items, is_alone, is_crowded=self._scheduler.sequences > 0)
         try:
             batch = _pack(assignment.id, items)
             shape = self.plan.grid.fit(len(items), int(batch.lengths.max()))
@@ -261,7 +261,8 @@ class ServedModel:
         lengths = [len(item.tokens.ids) for item in assignment.items]
         real_tokens = sum(lengths)
         self._batch_costs[replica.index].observe(done.shape, done.finished - done.started)
-        self._backlog.observe(real_tokens, done.finished - done.started, plan.concurrency * len(self.replicas))
+        if assignment.is_crowded:  # others waited: only then does a batch hold what a slot can do
+            self._backlog.observe(real_tokens, done.finished - done.started)
         self._observe(
             BatchRecord(
                 model=self.name,

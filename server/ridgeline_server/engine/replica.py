@@ -57,7 +57,7 @@ class Listener(Protocol):
 
     def on_died(self, replica: Replica, lost: list[Assignment], reason: str, is_outside_kill: bool) -> None: ...
 
-    def on_recovered(self, replica: Replica) -> None: ...
+    def on_silence(self, replica: Replica) -> None: ...
 
 
 class Replica:
@@ -95,9 +95,12 @@ class Replica:
 
     def has_room(self) -> bool:
         """True when another batch may be sent: the slots run theirs, and some wait behind them."""
-        if self.state is not ReplicaState.READY or len(self.in_flight) >= self._most_in_flight:
-            return False
-        return not any(assignment.is_alone for assignment in self.in_flight.values())
+        return len(self.in_flight) < self._most_in_flight and self.takes_batches()
+
+    def takes_batches(self) -> bool:
+        """True when it serves at all, now or as soon as it has room: no batch on it must run alone."""
+        is_ready = self.state is ReplicaState.READY
+        return is_ready and not any(assignment.is_alone for assignment in self.in_flight.values())
 
     def start(self) -> None:
         """Begin to supervise."""
@@ -168,10 +171,11 @@ class Replica:
         if is_silent and self.state is ReplicaState.READY:
             log.warning("replica %d gives no sign of life", self.index)
             self.state = ReplicaState.UNRESPONSIVE
+            self._listener.on_silence(self)
         elif not is_silent and self.state is ReplicaState.UNRESPONSIVE:
             log.warning("replica %d is back", self.index)
             self.state = ReplicaState.READY
-            self._listener.on_recovered(self)
+            self._listener.on_silence(self)
 
     def _distrust(self, complaint: str) -> None:
         if self._guard is not None:

@@ -70,7 +70,7 @@ class Scheduler(Generic[T]):
         """Forget a sequence that nobody waits for any more; nothing happens when it is in a batch already."""
         if not waiting.is_dropped and not waiting.is_taken:
             waiting.is_dropped = True
-            self._line(waiting).count -= 1
+            self._line(waiting).drop()
             self._count(waiting, -1)
 
     def next_batch(self, now: float, costs: BatchCosts) -> list[Waiting[T]]:
@@ -150,6 +150,12 @@ class _Line(Generic[T]):
         self._waiting.append(waiting)
         self.count += 1
 
+    def drop(self) -> None:
+        """One that waits was marked as dropped. What is dropped is not kept beyond what is not."""
+        self.count -= 1
+        if len(self._waiting) > 2 * self.count:
+            self._waiting = deque(waiting for waiting in self._waiting if not waiting.is_dropped)
+
     def front(self) -> float:
         """When the oldest sequence arrived. There must be one."""
         while self._waiting[0].is_dropped:
@@ -164,8 +170,6 @@ class _Line(Generic[T]):
             if not waiting.is_dropped:
                 taken.append(waiting)
                 self.count -= 1
-        if not self.count:
-            self._waiting.clear()  # what is left was dropped
         return taken
 
 

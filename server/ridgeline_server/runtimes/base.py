@@ -15,7 +15,7 @@ from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.devices import CPU, Device
 from ridgeline_server.runtimes.grid import Shape, ShapeGrid
 
-_WARMUP_ROUNDS = 3
+_WARMUP_ROUNDS = 2
 _TOO_SLOW_TO_REPEAT_S = 0.2
 
 
