@@ -57,10 +57,60 @@ def test_a_nonsense_priority_is_refused(path: str, status: int) -> None:
     assert "X-Priority is 'urgent'; give interactive or batch" in str(answer.json["error"])
 
 
-async def test_declared_bytes_are_held_until_the_answer() -> None:
+async def silence() -> dict[str, object]:
+    await asyncio.Event().wait()
+    raise AssertionError("nothing comes")
+
+
+async def statuses(server: Server, receive: Any, headers: dict[str, str]) -> list[int]:
+    """What is answered to a request whose body `receive` brings."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    given = [(name.encode(), value.encode()) for name, value in (JSON | headers).items()]
+    scope = {"type": "http", "method": "POST", "path": "/embed", "headers": given}
+    await asyncio.wait_for(server.app(scope, receive, send), 5)
+    return [message["status"] for message in sent if "status" in message]
+
+
+async def test_bytes_that_are_only_declared_shut_nobody_out() -> None:
+    server = Server(max_queue_bytes=100, request_timeout_s=0.1)
+    silent = [asyncio.create_task(statuses(server, silence, {"content-length": "100"})) for _ in range(8)]
+    await asyncio.sleep(0.01)
+    assert server.app.budget.used == 0
+    assert (await server.ask_async("POST", "/embed", BODIES["/embed"])).status == 200
+    assert await asyncio.gather(*silent) == [[408]] * 8
+
+
+async def test_a_declared_body_is_held_as_far_as_it_has_arrived() -> None:
+    server = Server(max_queue_bytes=100, request_timeout_s=0.1)
+    parts = [b" " * 30, b" " * 40]
+
+    async def receive() -> dict[str, object]:
+        if parts:
+            return {"type": "http.request", "body": parts.pop(), "more_body": True}
+        return await silence()
+
+    arriving = asyncio.create_task(statuses(server, receive, {"content-length": "100"}))
+    await asyncio.sleep(0.01)
+    assert server.app.budget.used == 70
+    refused = await drive(server.app, "POST", "/embed", [b" " * 20, b" " * 11], {**JSON, "content-length": "30"})
+    assert (refused.status, server.app.budget.used) == (429, 70)
+    assert await arriving == [408]
+    assert server.app.budget.used == 0
+
+
+async def test_a_far_deadline_does_not_give_a_body_more_time() -> None:
+    server = Server(request_timeout_s=0.01)
+    assert await statuses(server, silence, {"content-length": "9", "x-request-timeout": "3600"}) == [408]
+
+
+async def test_bytes_are_held_until_the_answer() -> None:
     server = Server(FakeEngine(behave=never), max_queue_bytes=100)
     held = asyncio.create_task(
-        drive(server.app, "POST", "/embed", [b'{"inputs": "a"}'], {**JSON, "content-length": "60"})
+        drive(server.app, "POST", "/embed", [b'{"inputs": "a"}'.ljust(60)], {**JSON, "content-length": "60"})
     )
     await asyncio.sleep(0.01)
     assert server.app.budget.used == 60
@@ -107,20 +157,7 @@ def test_too_many_token_ids_are_413() -> None:
 
 async def test_a_late_body_is_408_and_forgotten() -> None:
     server = Server()
-
-    async def receive() -> dict[str, object]:
-        await asyncio.Event().wait()
-        raise AssertionError("nothing comes")
-
-    sent: list[Any] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"9"), (b"x-request-timeout", b"0.01")]
-    scope = {"type": "http", "method": "POST", "path": "/embed", "headers": headers}
-    await asyncio.wait_for(server.app(scope, receive, send), 5)
-    assert sent[0]["status"] == 408
+    assert await statuses(server, silence, {"content-length": "9", "x-request-timeout": "0.01"}) == [408]
     assert (server.engine.seen, server.app.budget.used) == ([], 0)
 
 

@@ -31,7 +31,9 @@ class Admission:
         self._room = room
 
     def admit(self, exchange: Exchange, is_model_in_path: bool) -> None:
-        """Note in the exchange what its head asks for, and hold the bytes that it declares.
+        """Note in the exchange what its head asks for.
+
+        Bytes that are only declared are not held: clients that never send them would shut out all others.
 
         Raises: a RequestError, the cheapest refusals first, for they come in floods
         """
@@ -50,12 +52,11 @@ class Admission:
             raise RefusedError(415, f"the body has the content encoding {named}; send it as it is, without one")
         timeout_s = wishes.timeout_s(given.get(b"x-request-timeout"), self._request_timeout_s)
         exchange.deadline = exchange.received + timeout_s
+        exchange.read_by = exchange.received + min(timeout_s, self._request_timeout_s)
         exchange.priority = wishes.priority(given.get(b"x-priority"))
         accept = given.get(b"accept")
         exchange.is_raw = accept is not None and wishes.wants_raw(accept)
-        if length:
-            self.budget.take(length)
-            exchange.held_bytes = length
+        self.budget.check(length)
 
     def checked_length(self, exchange: Exchange) -> int:
         """The declared length of the body, 0 when it is not declared."""

@@ -114,7 +114,7 @@ class Exchange(Waiter):
         return body
 
     def _hold(self, size: int, max_bytes: int, budget: ByteBudget) -> None:
-        """Have the budget hold what has arrived beyond what was declared."""
+        """Have the budget hold what has arrived."""
         if size > self.held_bytes:
             if size > max_bytes:
                 raise too_large(max_bytes)

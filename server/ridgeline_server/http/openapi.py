@@ -6,13 +6,14 @@ from typing import Any
 
 from ridgeline_server.http.errors import Protocol
 from ridgeline_server.http.schemas import Schema, ref
+from ridgeline_server.http.wishes import MOST_TIMEOUT_S
 from ridgeline_server.request import Priority
 
 _ERROR_SCHEMAS = {Protocol.OPENAI: "OpenAIError", Protocol.TEI: "TeiError", Protocol.PLAIN: "Error"}
 _ERRORS = {
     400: "The request is malformed: what, what is allowed, what to do",
     404: "No such model is served",
-    408: "The body was not there before the deadline",
+    408: "The body was not there in time",
     413: "The body is too large, or holds too many inputs, too long ones or too many tokens",
     415: "The content type is not application/json",
     422: "A field has a wrong value",
@@ -52,7 +53,7 @@ _REQUEST_HEADERS: list[Schema] = [
         "name": "X-Request-Timeout",
         "in": "header",
         "description": "Seconds after which the answer is of no use.",
-        "schema": {"type": "number", "exclusiveMinimum": 0},
+        "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": MOST_TIMEOUT_S},
         "example": 30,
     },
     {

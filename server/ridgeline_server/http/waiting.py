@@ -26,15 +26,16 @@ class Waiter:
     """A client's request while its task works on it.
 
     deadline:   instant after which the answer is of no use
+    read_by:    instant at which the body must be there, however far the deadline is
     is_reading: whether the body is still on its way
     reason:     why the task was cancelled, if the room did that
     """
 
-    __slots__ = ("deadline", "is_old", "is_reading", "reason", "receive", "task")
+    __slots__ = ("deadline", "is_old", "is_reading", "read_by", "reason", "receive", "task")
 
     def __init__(self, receive: Receive) -> None:
         self.receive = receive
-        self.deadline = math.inf
+        self.deadline = self.read_by = math.inf
         self.task: asyncio.Task[Any] | None = None
         self.is_reading = True
         self.is_old = False
@@ -100,10 +101,8 @@ class WaitingRoom:
         begun = time.monotonic()
         for waiter in list(self._waiters):
             if waiter.is_reading:
-                if begun > waiter.deadline:
-                    self._cancel(
-                        waiter, RefusedError(408, "the body was not there before the deadline; send it faster")
-                    )
+                if begun > waiter.read_by:
+                    self._cancel(waiter, RefusedError(408, "the body was not there in time; send it faster"))
             elif begun > waiter.deadline + DEADLINE_GRACE_S:
                 self._cancel(waiter, DeadlineError(TOO_LATE))
             elif waiter.is_old and _has_left(waiter.receive):

@@ -9,6 +9,7 @@ from ridgeline_server.http.errors import quote
 from ridgeline_server.request import Priority
 
 _PRIORITIES = {priority.value.encode(): priority for priority in Priority}
+MOST_TIMEOUT_S = 86_400.0
 _RAW = b"application/octet-stream"
 # Each of these accepts JSON; the first that is named decides how much.
 _JSON = (b"application/json", b"application/*", b"*/*")
@@ -25,9 +26,10 @@ def timeout_s(given: bytes | None, default: float) -> float:
         seconds = float(given)
     except ValueError:
         seconds = math.nan
-    if not 0.0 < seconds < math.inf:
+    if not 0.0 < seconds <= MOST_TIMEOUT_S:
         raise InvalidInputError(
-            f"X-Request-Timeout is {_quote(given)}; give a number of seconds above 0, such as 2.5, or leave it out",
+            f"X-Request-Timeout is {_quote(given)}; give a number of seconds above 0 and up to {MOST_TIMEOUT_S:.0f}, "
+            "such as 2.5, or leave it out",
             "X-Request-Timeout",
         )
     return seconds
