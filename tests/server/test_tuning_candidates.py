@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from ridgeline_export.bundle import Bundle, Manifest, Quality, Variant
+from ridgeline_server.runtimes.selection import GPU_CONCURRENCY
 from ridgeline_server.tuning.candidates import Candidate, Goal, Surroundings, candidates, choose_variants
 from ridgeline_server.tuning.errors import TuneUsageError
 
@@ -136,6 +137,25 @@ def test_every_arithmetic_comes_before_the_second_choice_of_any() -> None:
     found = candidates({"fp32": FP32, "int8": INT8}, Surroundings(2, AMX, BOTH), Goal.THROUGHPUT)
     first = len({candidate.arithmetic for candidate in found})
     assert len({candidate.arithmetic for candidate in found[:first]}) == first
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({"avx2"}, {"fp32"}),
+        ({"avx512_bf16", "avx512_fp16"}, {"fp32", "bf16", "fp16"}),
+        ({"amx_bf16", "avx512_fp16"}, {"fp32", "bf16"}),
+        ({"amx_bf16", "amx_fp16"}, {"fp32", "bf16", "fp16"}),
+    ],
+)
+def test_fp16_on_vector_units_is_left_out_beside_bf16_on_matrix_units(flags: set[str], expected: set[str]) -> None:
+    found = candidates({"fp32": FP32}, Surroundings(4, frozenset(flags), BOTH), Goal.THROUGHPUT)
+    assert {c.arithmetic.precision for c in found if c.arithmetic.runtime == "openvino"} == expected
+
+
+def test_on_a_gpu_as_many_batches_run_at_once_as_without_a_tuning() -> None:
+    found = candidates({"fp16": FP16}, Surroundings(4, PLAIN, GPU), Goal.THROUGHPUT)
+    assert {candidate.streams for candidate in found} == {GPU_CONCURRENCY}
 
 
 def test_variants_are_chosen_by_name(tiny_exports) -> None:

@@ -97,8 +97,12 @@ def float_precisions(runtime: str) -> tuple[str, ...]:
     """What floating point on this CPU can run in under a runtime: OpenVINO uses what the instruction set has."""
     if runtime != "openvino":
         return ("fp32",)
-    flags = cpu_flags()
-    return "fp32", *(name for name, needed in _INSTRUCTIONS.items() if needed & flags)
+    return "fp32", *native_floats(cpu_flags())
+
+
+def native_floats(flags: frozenset[str]) -> tuple[str, ...]:
+    """Precisions besides fp32 that a CPU with these instruction sets computes in, bf16 first."""
+    return tuple(name for name, needed in _INSTRUCTIONS.items() if needed & flags)
 
 
 def is_usable(runtime: str, kind: str = "cpu") -> bool:

@@ -28,7 +28,7 @@ _GPU_BATCH_TOKENS = 16_384
 # What a call costs before it computes, in tokens: a GPU does thousands of them while its kernels are launched.
 _OVERHEAD_TOKENS = {"cpu": CALL_OVERHEAD_TOKENS, "cuda": 4096}
 # While one batch is on the GPU, the host pads the next and pools the one before.
-_GPU_CONCURRENCY = 2
+GPU_CONCURRENCY = 2
 _OUTPUTS = {"feature-extraction": ("last_hidden_state",)}
 
 
@@ -173,7 +173,7 @@ def _check_precision(wanted: str, allowed: tuple[str, ...], variant: Variant, ru
 def _concurrency(runtime: str, placement: Placement) -> int:
     """Batches at once: a stream a core on OpenVINO, two on a GPU, else one on all cores."""
     if placement.device.kind == "cuda":
-        return _GPU_CONCURRENCY
+        return GPU_CONCURRENCY
     return placement.threads if runtime == "openvino" else 1
 
 

@@ -20,14 +20,13 @@ from itertools import zip_longest
 
 from ridgeline_export.bundle import Bundle, Variant
 from ridgeline_server.runtimes.base import Plan
-from ridgeline_server.runtimes.choice import precisions
+from ridgeline_server.runtimes.choice import native_floats, precisions
 from ridgeline_server.runtimes.devices import Device
-from ridgeline_server.runtimes.selection import make_plan
+from ridgeline_server.runtimes.selection import GPU_CONCURRENCY, make_plan
 from ridgeline_server.tuning.errors import TuneUsageError
 
 _CPU_BUDGETS = (256, 512, 1024)
 _GPU_BUDGETS = (16_384, 4096, 65_536)
-_GPU_STREAMS = 2
 _TOKENS_PER_CORE = 128
 
 
@@ -157,7 +156,7 @@ def _on_gpu(variant: Variant, variants: Mapping[str, Variant], surroundings: Sur
     has_faster = variant.precision == "fp32" and any(other.precision == "fp16" for other in variants.values())
     if variant.precision not in ("fp32", "fp16") or "onnxruntime" not in variant.runtimes:
         return []
-    choices = [(_GPU_STREAMS, budget) for budget in _GPU_BUDGETS[: 1 if has_faster else None]]
+    choices = [(GPU_CONCURRENCY, budget) for budget in _GPU_BUDGETS[: 1 if has_faster else None]]
     precision = variant.precision
     return [
         _series(variant, runtime, precision, precision, surroundings.cores, choices, "cuda")
@@ -168,9 +167,8 @@ def _on_gpu(variant: Variant, variants: Mapping[str, Variant], surroundings: Sur
 
 def _fast_floats(flags: frozenset[str]) -> tuple[str, ...]:
     """Precisions that the CPU multiplies faster than fp32, the fastest first."""
-    bf16 = ("bf16",) if flags & {"amx_bf16", "avx512_bf16"} else ()
-    has_fp16 = "amx_fp16" in flags or ("avx512_fp16" in flags and "amx_bf16" not in flags)
-    return (*bf16, "fp16") if has_fp16 else bf16
+    has_slow_fp16 = "amx_bf16" in flags and "amx_fp16" not in flags  # on vector units, beside bf16 on matrix units
+    return tuple(name for name in native_floats(flags) if not (name == "fp16" and has_slow_fp16))
 
 
 def _stream_choices(cores: int, goal: Goal) -> list[tuple[int, int]]:
