@@ -9,6 +9,10 @@ from ridgeline_server.runtimes.grid import MAX_SHAPES, ShapeGrid, make_grid
 sizes = st.integers(min_value=1, max_value=200_000)
 
 
+def test_most_tokens_are_those_of_the_largest_shape() -> None:
+    assert ShapeGrid(((1, 64), (8, 16), (2, 32))).most_tokens == 128
+
+
 @given(max_tokens=sizes, budget=sizes)
 def test_grid_is_bounded_and_covers_every_length(max_tokens: int, budget: int) -> None:
     grid = make_grid(max_tokens, budget)

@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ridgeline_export.bundle import read_bundle
+from ridgeline_server.engine.packing import pack
 from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.devices import CPU
 from ridgeline_server.runtimes.grid import ShapeGrid, make_grid
 from ridgeline_server.runtimes.selection import make_plan
-from ridgeline_server.tuning.offline import Offline, free_grid, mixed_batches, offline_texts_per_s, pack, sorted_batches
+from ridgeline_server.tuning.offline import Offline, free_grid, mixed_batches, offline_texts_per_s, sorted_batches
 
 GRID = make_grid(64, 256)
 BATCH_S = {(rows, length): 20.0 + rows * length for rows, length in GRID.shapes}
@@ -72,14 +73,6 @@ def test_free_grid_has_all_multiples_and_the_longest() -> None:
     grid = free_grid(20, 64)
     assert grid.lengths == (8, 16, 20)
     assert set(grid.shapes) == {(1, 8), (8, 8), (1, 16), (4, 16), (1, 20), (3, 20)}
-
-
-def test_pack_keeps_type_ids_of_any() -> None:
-    ids = np.array([5, 6], dtype=np.int32)
-    batch = pack(3, [Tokens(ids, None, False), Tokens(ids, np.array([0, 1], dtype=np.int32), False)])
-    assert batch.token_type_ids is not None
-    assert batch.token_type_ids.tolist() == [0, 0, 0, 1]
-    assert pack(3, [Tokens(ids, None, False)]).token_type_ids is None
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])

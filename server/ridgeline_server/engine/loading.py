@@ -48,7 +48,7 @@ class LoadedModel:
             queued_tokens=served.queued_tokens,
             reasons=served.reasons,
             device=served.plan.device.kind,
-            max_batch_tokens=max(rows * length for rows, length in served.plan.grid.shapes),
+            max_batch_tokens=served.plan.grid.most_tokens,
         )
 
 

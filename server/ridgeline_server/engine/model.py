@@ -10,8 +10,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
 
-import numpy as np
-
 from ridgeline_export.bundle import Bundle
 from ridgeline_server.engine.backlog import Backlog
 from ridgeline_server.engine.batch_costs import BatchCosts
@@ -19,11 +17,12 @@ from ridgeline_server.engine.cost import CostTable
 from ridgeline_server.engine.dispatch import ReplicaLoad, choose_replica
 from ridgeline_server.engine.job import Assignment, Item, Job
 from ridgeline_server.engine.messages import Done, Load
+from ridgeline_server.engine.packing import pack
 from ridgeline_server.engine.replica import WORKER_COMMAND, Replica, ReplicaState
 from ridgeline_server.engine.retries import Retry, judge
 from ridgeline_server.engine.scheduler import Scheduler, Waiting
 from ridgeline_server.errors import ExecutionError, UnavailableError
-from ridgeline_server.request import Batch, BatchRecord, Priority
+from ridgeline_server.request import BatchRecord, Priority
 from ridgeline_server.runtimes.base import Plan
 
 log = logging.getLogger(__name__)
@@ -67,7 +66,6 @@ class ServedModel:
         self.was_ready = asyncio.Event()
         self._observe = observe
         self._scheduler: Scheduler[Item] = Scheduler(self.plan.grid, max_age_s)
-        self._most_tokens = max(rows * length for rows, length in self.plan.grid.shapes)
         self._batch_costs: dict[int, BatchCosts] = {}
         self._retries: deque[Retry] = deque()
         self._batch_ids = itertools.count(1)
@@ -230,7 +228,7 @@ class ServedModel:
             in_flight_s=sum(assignment.predicted_s for assignment in replica.in_flight.values()),
             token_s=costs.token_s,
             least_s=costs.least_s,
-            most_tokens=self._most_tokens,
+            most_tokens=self.plan.grid.most_tokens,
         )
 
     def _next_retry(self) -> Retry | None:
@@ -246,7 +244,7 @@ class ServedModel:
     def _send(self, replica: Replica, items: list[Item], is_alone: bool) -> None:
         assignment = Assignment(next(self._batch_ids), items, is_alone, is_crowded=self._scheduler.sequences > 0)
         try:
-            batch = _pack(assignment.id, items)
+            batch = pack(assignment.id, [item.tokens for item in items])
             shape = self.plan.grid.fit(len(items), int(batch.lengths.max()))
             assignment.predicted_s = self._batch_costs[replica.index][shape]
             replica.send(assignment, batch)
@@ -289,16 +287,3 @@ class ServedModel:
     def _no_replica(self) -> str:
         reason = f": {self.load_error}" if self.load_error else ""
         return f"model '{self.name}' has no replica that can serve{reason}"
-
-
-def _pack(batch_id: int, items: list[Item]) -> Batch:
-    tokens = [item.tokens for item in items]
-    types = None
-    if any(entry.type_ids is not None for entry in tokens):
-        types = np.concatenate([np.zeros_like(e.ids) if e.type_ids is None else e.type_ids for e in tokens])
-    return Batch(
-        id=batch_id,
-        input_ids=np.concatenate([entry.ids for entry in tokens]),
-        lengths=np.fromiter((len(entry.ids) for entry in tokens), dtype=np.int32),
-        token_type_ids=types,
-    )

@@ -46,6 +46,11 @@ class ShapeGrid:
         """The lengths of the shapes, each once, ascending."""
         return tuple(sorted({length for _, length in self.shapes}))
 
+    @cached_property
+    def most_tokens(self) -> int:
+        """Tokens of the largest shape."""
+        return max(rows * length for rows, length in self.shapes)
+
     def bucket(self, length: int) -> int:
         """Index of the smallest grid length that holds a sequence of `length` tokens.
 

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 
-import numpy as np
-
+from ridgeline_server.engine.packing import pack
 from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.request import Batch, Float32Array
 from ridgeline_server.runtimes.base import Plan, Runtime
@@ -107,15 +106,6 @@ def free_grid(max_tokens: int, max_batch_tokens: int, multiple: int = 8) -> Shap
     lengths = [*range(multiple, max_tokens, multiple), max_tokens]
     shapes = {(rows, length) for length in lengths for rows in (1, max(1, max_batch_tokens // length))}
     return ShapeGrid(tuple(sorted(shapes, key=lambda shape: (shape[1], shape[0]))))
-
-
-def pack(batch_id: int, sequences: Sequence[Tokens]) -> Batch:
-    """One batch of these sequences."""
-    types = None
-    if any(tokens.type_ids is not None for tokens in sequences):
-        types = np.concatenate([np.zeros_like(t.ids) if t.type_ids is None else t.type_ids for t in sequences])
-    lengths = np.fromiter((len(tokens.ids) for tokens in sequences), dtype=np.int32)
-    return Batch(batch_id, np.concatenate([tokens.ids for tokens in sequences]), lengths, types)
 
 
 def _holds(grid: ShapeGrid, group: Sequence[Tokens]) -> bool:

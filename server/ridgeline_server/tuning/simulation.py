@@ -134,7 +134,6 @@ class _Simulation:
         self._scenario = scenario
         self._random = random.Random(scenario.seed)
         self._scheduler: Scheduler[_Request] = Scheduler(scenario.grid, scenario.max_age_s)
-        self._most_tokens = max(rows * length for rows, length in scenario.grid.shapes)
         self._replicas = [_Replica(plan, BatchCosts(scenario.grid, plan.batch_s)) for plan in scenario.replicas]
         self._events: list[tuple[float, int, _Event]] = []
         self._numbers = itertools.count()
@@ -197,7 +196,7 @@ class _Simulation:
 
     def _dispatch(self) -> None:
         while self._scheduler.sequences:
-            loads = [replica.load(self._most_tokens) for replica in self._replicas]
+            loads = [replica.load(self._scenario.grid.most_tokens) for replica in self._replicas]
             index = choose_replica(loads, self._scheduler.tokens)
             if index is None:
                 return

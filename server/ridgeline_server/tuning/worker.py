@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ridgeline_server.engine.framing import read_frame, write_frame
+from ridgeline_server.engine.packing import pack
 from ridgeline_server.request import Batch, Float32Array
 from ridgeline_server.tuning.messages import (
     Broken,
@@ -27,7 +28,7 @@ from ridgeline_server.tuning.messages import (
     RunAlone,
     RunPass,
 )
-from ridgeline_server.tuning.offline import Offline, mixed_batches, pack, sorted_batches
+from ridgeline_server.tuning.offline import Offline, mixed_batches, sorted_batches
 
 Question = RunPass | RunAlone | Judge
 _KIBIBYTE = 1024
