@@ -6,7 +6,8 @@ import pytest
 
 from ridgeline_export.bundle import Bundle, Manifest, Quality, Variant
 from ridgeline_server.runtimes.selection import GPU_CONCURRENCY
-from ridgeline_server.tuning.candidates import Candidate, Goal, Surroundings, candidates, choose_variants
+from ridgeline_server.tuning.candidate import Candidate
+from ridgeline_server.tuning.candidates import Goal, Surroundings, candidates, choose_variants
 from ridgeline_server.tuning.errors import TuneUsageError
 
 BOTH = frozenset({("openvino", "cpu"), ("onnxruntime", "cpu")})

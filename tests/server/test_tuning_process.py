@@ -9,7 +9,7 @@ import pytest
 
 from ridgeline_export.bundle import read_bundle
 from ridgeline_server.engine.tokenization import Tokens
-from ridgeline_server.tuning.candidates import Arithmetic, Candidate
+from ridgeline_server.tuning.candidate import Arithmetic, Candidate
 from ridgeline_server.tuning.errors import CandidateError
 from ridgeline_server.tuning.messages import Prepare
 from ridgeline_server.tuning.process import CandidateProcess

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ridgeline_server.tuning.candidates import Arithmetic, Candidate
+from ridgeline_server.tuning.candidate import Arithmetic, Candidate
 from ridgeline_server.tuning.report import note
 from ridgeline_server.tuning.results import Findings, Trial
 

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from ridgeline_export.bundle import Variant
 from ridgeline_server.request import Float32Array
-from ridgeline_server.tuning.candidates import Arithmetic, Candidate, Surroundings
+from ridgeline_server.tuning.candidate import Arithmetic, Candidate
+from ridgeline_server.tuning.candidates import Surroundings
 
 MEASURED = "measured"
 MANIFEST = "manifest"

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ridgeline_server.tuning.candidates import Candidate, Goal
+from ridgeline_server.tuning.candidate import Candidate
+from ridgeline_server.tuning.candidates import Goal
 from ridgeline_server.tuning.quality import PlanQuality
 
 _LEAST_RATES_FOR_SPREAD = 2

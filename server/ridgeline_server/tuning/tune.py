@@ -15,7 +15,8 @@ import psutil
 
 from ridgeline_export.bundle import Bundle
 from ridgeline_server.request import Float32Array
-from ridgeline_server.tuning.candidates import Arithmetic, Candidate, Goal, Surroundings, candidates, choose_variants
+from ridgeline_server.tuning.candidate import Arithmetic, Candidate
+from ridgeline_server.tuning.candidates import Goal, Surroundings, candidates, choose_variants
 from ridgeline_server.tuning.errors import CandidateError, TuneError
 from ridgeline_server.tuning.messages import Prepare
 from ridgeline_server.tuning.process import CandidateProcess
