@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ridgeline_server.http import connection
+from ridgeline_server.http import connection, waiting
 from ridgeline_server.http.server import HttpServer
 from ridgeline_server.request import Request
 from tests.server.http_fakes import FakeEngine, Server
@@ -18,6 +18,9 @@ from tests.server.http_fakes import FakeEngine, Server
 BODY = b'{"inputs": "a"}'
 HEAD = b"POST /embed HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 ASK = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+# Its reply is long too.
+LONG_BODY = b'{"inputs": [' + b", ".join([b'"a text of some words"'] * 1000) + b"]}"
+LONG_ASK = HEAD + b"Content-Length: %d\r\n\r\n" % len(LONG_BODY) + LONG_BODY
 
 
 class Client:
@@ -97,6 +100,50 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         client = await server.connect()
         client.send(ASK + b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" + ASK.replace(b'"a"', b'"" ') + ASK)
         assert [(await client.answer())[0] for _ in range(4)] == [200, 200, 400, 200]
+
+
+async def test_requests_behind_an_unanswered_one_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "SWEEP_EVERY_S", 0.02)
+    async with running() as server:
+        released = asyncio.Event()
+        server.engine.behave = waits(released)
+        client = await server.connect()
+        for _ in range(20):
+            client.send(ASK)
+            await asyncio.sleep(0.02)
+        [each] = server.http.server_state.connections
+        assert each.flow.read_paused and len(each.pipeline) == 1
+        released.set()
+        assert [(await client.answer())[0] for _ in range(20)] == [200] * 20
+
+
+async def test_too_many_requests_behind_one_end_the_connection() -> None:
+    async with running() as server:
+        server.engine.behave = waits(asyncio.Event())
+        client = await server.connect()
+        client.send(ASK * (connection.MOST_PIPELINED + 2))
+        assert await client.is_closed()
+        while not server.engine.cancelled:
+            await asyncio.sleep(0.01)
+        client = await server.connect()
+        server.engine.behave = None
+        client.send(ASK * (connection.MOST_PIPELINED + 1))
+        assert {(await client.answer())[0] for _ in range(connection.MOST_PIPELINED + 1)} == {200}
+
+
+async def test_a_client_that_leaves_after_a_long_body_cancels_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "SWEEP_EVERY_S", 0.02)
+    async with running() as server:
+        server.engine.behave = waits(asyncio.Event())
+        client = await server.connect()
+        body = BODY.ljust(200_000)
+        client.send(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        while not server.engine.seen:
+            await asyncio.sleep(0.01)
+        client.close()
+        while not server.engine.cancelled:
+            await asyncio.sleep(0.01)
+        assert server.door.budget.used == 0
 
 
 async def test_chunked_bodies_and_odd_splits() -> None:
@@ -194,8 +241,8 @@ async def test_a_client_that_does_not_read_its_replies_is_closed() -> None:
     async with running() as server:
         deaf = await server.connect()
         while not any(each.flow.write_paused for each in server.http.server_state.connections):
-            deaf.send(ASK * 500)
-            await asyncio.sleep(0.02)
+            deaf.send(LONG_ASK)
+            await asyncio.sleep(0)
         for each in list(server.http.server_state.connections):
             each.close_if_idle(60)
         assert server.http.server_state.connections

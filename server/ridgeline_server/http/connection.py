@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import urllib.parse
+from collections.abc import Sized
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 # The ASGI extension: one message with status, headers and body instead of two. Its sender vouches for the headers.
@@ -21,8 +22,26 @@ _EXTENSIONS: dict[str, dict[object, object]] = {REPLY: {}}
 # Bytes of an unread body that are thrown away to keep its connection.
 MOST_DISCARDED_BYTES = 64 * 1024 * 1024
 MOST_HEAD_BYTES = 64 * 1024
+# Requests that may wait behind the first of a connection.
+MOST_PIPELINED = 64
 # How long a closing connection waits for its client to read the reply.
 LINGER_S = 2.0
+
+
+class Flow(FlowControl):
+    """Reads no further while requests wait behind the first, whoever asks for more of the first one's body.
+
+    pipeline: the requests that wait
+    """
+
+    def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
+        super().__init__(transport)
+        self._pipeline = pipeline
+
+    def resume_reading(self) -> None:
+        """Read on, if nothing that was read waits."""
+        if not self._pipeline:
+            super().resume_reading()
 
 
 class Cycle(RequestResponseCycle):
@@ -69,11 +88,22 @@ class Connection(HttpToolsProtocol):
     _head_bytes = 0
     _discarded_bytes = 0
     _is_lingering = False
+    _running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client is there."""
         super().connection_made(transport)
+        self.flow = Flow(transport, self.pipeline)
         self._idle_since = self.loop.time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone: the request that is worked on learns it, those behind it are forgotten."""
+        super().connection_lost(exc)
+        self.pipeline.clear()
+        running = self._running
+        if running is not None and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         """Parse what the client sent, unless nothing more is wanted of it."""
@@ -96,7 +126,8 @@ class Connection(HttpToolsProtocol):
                 # The parser takes the body for the other protocol's: without the wish for one it is a body again.
                 data = self._head_without_upgrade() + data[upgrade.args[0] :]
             except httptools.HttpParserError:
-                self.send_400_response("Invalid HTTP request received.")
+                if not self.transport.is_closing():
+                    self.send_400_response("Invalid HTTP request received.")
                 return
 
     def _head_without_upgrade(self) -> bytes:
@@ -138,10 +169,17 @@ class Connection(HttpToolsProtocol):
             on_response=self.on_response_complete,
         )
         if before is None or before.response_complete:
-            self._start_asgi_task(self.cycle, self.app)
+            self._start(self.cycle)
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
+            if len(self.pipeline) > MOST_PIPELINED:
+                self.transport.abort()
+                raise httptools.HttpParserError("too many requests wait behind the first")
+
+    def _start(self, cycle: RequestResponseCycle) -> None:
+        self._running = cycle
+        self._start_asgi_task(cycle, self.app)
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body for the application, or throw it away when the reply is already sent."""
@@ -168,9 +206,10 @@ class Connection(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
+        following = self.pipeline.pop() if self.pipeline else None
         self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+        if following is not None:
+            self._start(following[0])
         elif self.cycle.keep_alive:
             self._idle_since = self.loop.time()
         else:
