@@ -51,7 +51,7 @@ class AnsweringEngine:
         self._info = info
         now = time.monotonic()
         outputs = np.random.default_rng(0).standard_normal((1, info.dim)).astype(np.float32)
-        self.result = Result(info.name, normalize(outputs), [40], 0, 1e9, Instants(now, now, now, now, now))
+        self.result = Result(info.name, normalize(outputs), [40], 0, 1e9, Instants(now, now, now, now))
 
     async def submit(self, request: Request) -> Result:
         return self.result
