@@ -62,7 +62,7 @@ class Running:
         self._port = port
 
     async def connect(self) -> Client:
-        return Client(*await asyncio.open_connection("127.0.0.1", self._port))
+        return Client(*await asyncio.open_connection("127.0.0.1", self._port, limit=4096))
 
 
 @asynccontextmanager
@@ -235,6 +235,25 @@ async def test_idle_clients_and_slow_heads_are_closed_and_busy_ones_are_not() ->
         assert await silent.is_closed() and await slow.is_closed()
         released.set()
         assert (await busy.answer())[0] == 200
+
+
+async def test_a_last_reply_that_took_long_to_compute_is_read_whole() -> None:
+    async with running() as server:
+        released = asyncio.Event()
+        server.engine.behave = waits(released)
+        client = await server.connect()
+        client.send(LONG_ASK.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+        await asyncio.sleep(0.3)
+        [each] = server.http.server_state.connections
+        each.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        released.set()
+        while not each.transport.is_closing():
+            await asyncio.sleep(0.01)
+        assert each.transport.get_write_buffer_size()
+        each.close_if_idle(0.2)
+        status, head = await client.answer()
+        assert status == 200 and b"\r\nconnection: close" in head
+        assert await client.is_closed()
 
 
 async def test_a_client_that_does_not_read_its_replies_is_closed() -> None:

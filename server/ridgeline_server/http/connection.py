@@ -203,6 +203,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or see a client off that has not finished its own."""
+        self._idle_since = self.loop.time()
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -210,9 +211,7 @@ class Connection(HttpToolsProtocol):
         self.flow.resume_reading()
         if following is not None:
             self._start(following[0])
-        elif self.cycle.keep_alive:
-            self._idle_since = self.loop.time()
-        else:
+        elif not self.cycle.keep_alive:
             self._is_lingering = True
             self.transport.write_eof()
             self.loop.call_later(LINGER_S, self.transport.abort)
