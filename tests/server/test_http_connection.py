@@ -238,11 +238,12 @@ async def test_idle_clients_and_slow_heads_are_closed_and_busy_ones_are_not() ->
 
 
 async def test_a_last_reply_that_took_long_to_compute_is_read_whole() -> None:
-    async with running() as server:
+    async with running(max_client_batch_size=10_000) as server:
         released = asyncio.Event()
         server.engine.behave = waits(released)
         client = await server.connect()
-        client.send(LONG_ASK.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+        body = b'{"inputs": [' + b", ".join([b'"a"'] * 10_000) + b"]}"
+        client.send(HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         await asyncio.sleep(0.3)
         [each] = server.http.server_state.connections
         each.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
