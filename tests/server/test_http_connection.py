@@ -315,7 +315,7 @@ async def test_draining_closes_idle_connections_and_answers_the_others() -> None
         assert await busy.is_closed()
 
 
-async def test_draining_ends_in_time_whatever_clients_hold_open() -> None:
+async def test_draining_ends_in_time_whatever_clients_hold_open(caplog: pytest.LogCaptureFixture) -> None:
     async with running(drain_timeout_s=0.3) as server:
         server.engine.behave = waits(asyncio.Event())
         held, trickling = await server.connect(), await server.connect()
@@ -328,3 +328,15 @@ async def test_draining_ends_in_time_whatever_clients_hold_open() -> None:
             status, head = await client.answer()
             assert status == 503 and b"\r\nretry-after: " in head
         assert asyncio.get_running_loop().time() - began >= 0.3
+    assert [record.getMessage() for record in caplog.records] == [
+        "the time to drain is over: 2 requests are answered with 503"
+    ]
+
+
+async def test_draining_tells_whose_replies_were_not_read(caplog: pytest.LogCaptureFixture) -> None:
+    async with running(drain_timeout_s=0.1) as server:
+        deaf = await server.connect()
+        while not any(each.flow.write_paused for each in server.http.server_state.connections):
+            deaf.send(LONG_ASK)
+            await asyncio.sleep(0)
+    assert "1 connections are closed whose clients did not read their replies" in caplog.messages

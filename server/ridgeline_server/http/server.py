@@ -75,9 +75,13 @@ class HttpServer(uvicorn.Server):
             connection.shutdown()
         await self._wait_idle(self._drain_timeout_s)
         if self._is_busy():
-            logger.warning("%d requests got no answer in the time to drain", len(self.server_state.tasks))
-            self._room.dismiss()
+            dismissed = self._room.dismiss()
+            if dismissed:
+                logger.warning("the time to drain is over: %d requests are answered with 503", dismissed)
             await self._wait_idle(_LAST_REPLIES_S)
+        unread = sum(each.transport.get_write_buffer_size() > 0 for each in self._connections())
+        if unread:
+            logger.warning("%d connections are closed whose clients did not read their replies", unread)
         for connection in self._connections():
             connection.transport.abort()
 

@@ -92,10 +92,12 @@ class WaitingRoom:
         """Let nobody in any more; those inside stay until they have their answers."""
         self.is_closed = True
 
-    def dismiss(self) -> None:
-        """Answer all who are still inside with 503."""
-        for waiter in list(self._waiters):
+    def dismiss(self) -> int:
+        """Answer all who are still inside with 503, and tell how many they are."""
+        waiters = list(self._waiters)
+        for waiter in waiters:
             self._cancel(waiter, UnavailableError(STOPPING, STOPPING_RETRY_AFTER_S))
+        return len(waiters)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         begun = time.monotonic()
