@@ -39,10 +39,6 @@ class Report:
         """Sums over the recent batches, per model."""
         return sum_per_model(self._recent)
 
-    def since_start_totals(self) -> dict[str, Totals]:
-        """Sums over all batches, per model."""
-        return self._since_start
-
     def as_dict(self) -> dict[str, object]:
         """The whole report; the newest batch first."""
         return {
