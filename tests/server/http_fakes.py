@@ -102,7 +102,7 @@ class FakeEngine:
             tokens=tokens,
             truncated=sum(len(item) + 2 > 16 for item in request.inputs),
             flops=1e6 * sum(tokens),
-            instants=Instants(request.received, now, now, now, now),
+            instants=Instants(request.received, now, now, now),
         )
 
     def models(self) -> list[ModelInfo]:
