@@ -201,6 +201,7 @@ async def test_stopping_a_model_whose_worker_is_stopped_takes_no_longer_than_the
 
 @pytest.mark.parametrize("pause_s", [0.0, 0.001, 0.01, 0.05])
 async def test_stopping_while_a_worker_dies(pause_s: float) -> None:
+    before = psutil.Process().children()  # other tests may have left helpers of their own
     async with served([plan()]) as model:
         [pid] = await ready(model)
         dying = submit(model, [ABORT])
@@ -209,7 +210,7 @@ async def test_stopping_while_a_worker_dies(pause_s: float) -> None:
         await asyncio.wait_for(model.stop(), 5)
         with pytest.raises(UnavailableError):
             await answer(dying)
-    assert not psutil.Process().children()
+    assert set(psutil.Process().children()) <= set(before)
 
 
 async def test_a_model_that_fails_to_retry_does_not_keep_the_next_worker_away(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,9 +293,10 @@ while connection.recv(65536):
 
 async def test_two_hundred_kills_leak_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ridgeline_server.engine.backoff._LONGEST_KILLED_S", 0.0)
-    loaded = b"".join(encode(Loaded(1e9, {}))).hex()
+    loaded = b"".join(encode(Loaded(1e9, dict.fromkeys(plan().grid.shapes, 0.01)))).hex()
     command = (sys.executable, "-I", "-S", "-c", FAST_WORKER, loaded)
     process = psutil.Process()
+    others = set(process.children())
 
     def holdings() -> tuple[int, int, int]:
         return process.num_fds(), len(process.children(recursive=True)), len(asyncio.all_tasks())
@@ -313,4 +315,4 @@ async def test_two_hundred_kills_leak_nothing(monkeypatch: pytest.MonkeyPatch) -
         assert holdings() == before
         assert process.memory_info().rss - rss < 2 * 1024 * 1024
         assert model.queued_sequences == 0
-    assert not process.children()
+    assert set(process.children()) <= others

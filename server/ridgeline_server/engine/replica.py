@@ -209,6 +209,9 @@ class Replica:
     def _loaded(self, loaded: Loaded) -> None:
         if self.state is not ReplicaState.LOADING:
             return
+        if set(loaded.batch_s) != set(self.load.plan.grid.shapes):
+            self._distrust("times of other shapes than its grid's")
+            return
         self._backoff.came_up()
         if self._guard is not None:
             self._guard.loaded()
