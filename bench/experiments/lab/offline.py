@@ -23,6 +23,7 @@ import numpy.typing as npt  # isort: skip
 
 from ridgeline_bench.corpus import corpus_from_file
 from ridgeline_server.engine.loading import LoadedModel, load_models
+from ridgeline_server.engine.packing import pack
 from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.base import Plan, Runtime
@@ -124,8 +125,7 @@ def batches_by_length(ids: Sequence[Any], budget: int, rounding: int) -> Iterato
 
 
 def one_batch(number: int, ids: Sequence[Any]) -> Batch:
-    lengths = np.array([len(entry) for entry in ids], dtype=np.int32)
-    return Batch(id=number, input_ids=np.concatenate(ids), lengths=lengths)
+    return pack(number, [Tokens(entry, None, is_truncated=False) for entry in ids])
 
 
 def grid_of(batches: Sequence[Batch], rounding: int) -> ShapeGrid:
