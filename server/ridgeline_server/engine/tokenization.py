@@ -23,6 +23,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
+from ridgeline_server.engine.word_ids import remember_words
 from ridgeline_server.errors import InputTooLongError, InvalidInputError, RequestError
 from ridgeline_server.request import Int32Array
 
@@ -77,6 +78,7 @@ class TextTokenizer:
         self._vocab = vocab
         self._can_exceed_vocab = self._tokenizer.get_vocab_size(with_added_tokens=True) > vocab
         self._has_types = any(self._tokenizer.encode("A probe, 1.").type_ids)
+        self._words = remember_words(self._tokenizer)
 
     def encode(self, inputs: Sequence[str | list[int]], truncate: bool) -> list[Tokens]:
         """Token ids of each input; lists of token ids are taken as they are.
@@ -84,44 +86,51 @@ class TextTokenizer:
         Raises InputTooLongError when an input is over the maximum and `truncate` is False, InvalidInputError for an
         input that has no tokens or cannot be tokenized.
         """
-        encodings = self._encode_texts(inputs)
-        return [
-            self._tokens(value, encoding, index, truncate)
-            for index, (value, encoding) in enumerate(zip(inputs, encodings, strict=True))
-        ]
+        known = [self._without_library(value) for value in inputs]
+        encodings = self._encode_texts({index: str(inputs[index]) for index, one in enumerate(known) if one is None})
+        tokens = [one or self._of_encoding(encodings[index]) for index, one in enumerate(known)]
+        for index, (value, one) in enumerate(zip(inputs, tokens, strict=True)):
+            self._check(value, one, index, truncate)
+        return tokens
 
-    def _tokens(self, value: str | list[int], encoding: Encoding | None, index: int, truncate: bool) -> Tokens:
+    def _without_library(self, value: str | list[int]) -> Tokens | None:
+        """Tokens of ids that are given, and of a text of words that are remembered and fit; None for other texts."""
         if isinstance(value, list):
-            is_truncated, given = len(value) > self.max_tokens, str(len(value))
             ids = value[: self.max_tokens] if self._side == "right" else value[-self.max_tokens :]
-        else:
-            assert encoding is not None
-            ids, is_truncated = encoding.ids, self._is_truncated(encoding)
-            given = f"more than {self.max_tokens}"
-        if is_truncated and not truncate:
+            return Tokens(np.array(ids, dtype=np.int32), None, len(ids) < len(value))
+        known = None if self._words is None else self._words.encode(value)
+        if known is None or len(known) > self.max_tokens:
+            return None
+        return Tokens(np.array(known, dtype=np.int32), None, is_truncated=False)
+
+    def _of_encoding(self, encoding: Encoding) -> Tokens:
+        types = np.array(encoding.type_ids, dtype=np.int32) if self._has_types else None
+        return Tokens(np.array(encoding.ids, dtype=np.int32), types, self._is_truncated(encoding))
+
+    def _check(self, value: str | list[int], tokens: Tokens, index: int, truncate: bool) -> None:
+        if tokens.is_truncated and not truncate:
+            given = str(len(value)) if isinstance(value, list) else f"more than {self.max_tokens}"
             raise InputTooLongError(
                 f"input {index} has {given} tokens; the model takes at most {self.max_tokens}; "
                 "shorten it, or allow truncation"
             )
-        if not ids:
+        if not tokens.ids.size:
             raise InvalidInputError(f"input {index} has no tokens; give a text that is not empty")
-        if self._can_exceed_vocab and max(ids) >= self._vocab:
+        if self._can_exceed_vocab and tokens.ids.max() >= self._vocab:
             raise InvalidInputError(
-                f"input {index} holds token {max(ids)}, which the model does not know: it has {self._vocab} tokens; "
-                "remove the added token from the text"
+                f"input {index} holds token {tokens.ids.max()}, which the model does not know: it has {self._vocab} "
+                "tokens; remove the added token from the text"
             )
-        types = np.array(encoding.type_ids, dtype=np.int32) if self._has_types and encoding else None
-        return Tokens(np.array(ids, dtype=np.int32), types, is_truncated)
 
-    def _encode_texts(self, inputs: Sequence[str | list[int]]) -> list[Encoding | None]:
-        """Encodings of the texts among the inputs, None for lists of token ids."""
-        texts = {index: value for index, value in enumerate(inputs) if isinstance(value, str)}
+    def _encode_texts(self, texts: dict[int, str]) -> dict[int, Encoding]:
+        """Encodings of texts, each under its index."""
+        if not texts:
+            return {}
         heads = {index: self._head(text) for index, text in texts.items()}
         encodings = dict(zip(heads, self._encode_batch(list(heads.values())), strict=True))
         # A head that is not over the maximum says nothing of the whole text.
         whole = [i for i, text in texts.items() if len(heads[i]) < len(text) and not self._is_truncated(encodings[i])]
-        encodings |= zip(whole, self._encode_batch([texts[index] for index in whole]), strict=True)
-        return [encodings.get(index) for index in range(len(inputs))]
+        return encodings | dict(zip(whole, self._encode_batch([texts[index] for index in whole]), strict=True))
 
     def _encode_batch(self, texts: list[str]) -> list[Encoding]:
         try:
