@@ -44,6 +44,14 @@ class RunningServer:
             time.sleep(0.05)
 
 
+def is_dead(process: psutil.Process) -> bool:
+    """True for a process that is gone, or only waits to be reaped."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 @contextmanager
 def running_server(*arguments: str) -> Iterator[RunningServer]:
     """Start `ridgeline serve` with these arguments; it is ready inside the block and gone after it."""

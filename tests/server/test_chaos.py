@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from ridgeline_bench.corpus import standard_library_docstrings
-from tests.server.running_server import RunningServer, running_server
+from tests.server.running_server import RunningServer, is_dead, running_server
 
 CLIENTS = 24
 CHAOS_S = 8.0
@@ -63,15 +63,15 @@ def torment(server: RunningServer, rng: random.Random) -> dict[signal.Signals, i
         if is_alone:
             server.wait_ready()
         time.sleep(rng.uniform(0.2, 0.8))
-        workers = [worker for worker in server.workers() if worker.status() != psutil.STATUS_ZOMBIE]
+        workers = [worker for worker in server.workers() if not is_dead(worker)]
         if not workers:
             continue
         worker, number = rng.choice(workers), rng.choice(list(done))
-        os.kill(worker.pid, number)
-        done[number] += 1
-        if number is signal.SIGSTOP and rng.random() < 0.5:
-            time.sleep(rng.uniform(0.1, 1.5))
-            if worker.is_running():
+        with suppress(psutil.NoSuchProcess):  # dead of the last blow, and just reaped
+            worker.send_signal(number)
+            done[number] += 1
+            if number is signal.SIGSTOP and rng.random() < 0.5:
+                time.sleep(rng.uniform(0.1, 1.5))
                 worker.resume()
     return done
 
@@ -91,8 +91,10 @@ def test_chaos_costs_no_answer_and_leaves_nothing(server: RunningServer) -> None
     before = process.num_fds()
     with ThreadPoolExecutor(CLIENTS) as pool:
         clients = [pool.submit(load.ask, seed) for seed in range(CLIENTS)]
-        torments = torment(server, random.Random(replicas))
-        load.stop.set()
+        try:
+            torments = torment(server, random.Random(replicas))
+        finally:
+            load.stop.set()
         for client in clients:
             client.result()
     assert set(load.statuses) == {200}
@@ -101,11 +103,11 @@ def test_chaos_costs_no_answer_and_leaves_nothing(server: RunningServer) -> None
     assert all(torments.values())
     server.wait_ready()
     deadline = time.monotonic() + 20
-    while len(server.workers()) != replicas or process.num_fds() > before or any_is_gone(server.workers()):
+    while len(server.workers()) != replicas or process.num_fds() > before or any(map(is_out, server.workers())):
         assert time.monotonic() < deadline, (server.workers(), process.num_fds(), before)
         time.sleep(0.1)
     assert len(server.embed(TEXTS[:3])) == 3
 
 
-def any_is_gone(workers: list[psutil.Process]) -> bool:
-    return any(worker.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_STOPPED) for worker in workers)
+def is_out(worker: psutil.Process) -> bool:
+    return is_dead(worker) or worker.status() == psutil.STATUS_STOPPED

@@ -47,16 +47,17 @@ def test_a_killed_worker_costs_no_request_its_answer(tiny_bundle: Path) -> None:
 
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             clients = [pool.submit(ask) for _ in range(8)]
-            for _ in range(3):
-                time.sleep(0.7)
-                [worker] = server.workers()
-                worker.kill()
-                while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:
-                    time.sleep(0.01)
-                time.sleep(0.2)
-                server.wait_ready()
-            time.sleep(0.5)
-            stop.set()
+            try:
+                for _ in range(3):
+                    time.sleep(0.7)
+                    [worker] = server.workers()
+                    worker.kill()
+                    assert psutil.wait_procs([worker], timeout=10)[1] == []
+                    time.sleep(0.2)
+                    server.wait_ready()
+                time.sleep(0.5)
+            finally:
+                stop.set()
             for client in clients:
                 client.result()
         assert statuses.count(200) > 20
