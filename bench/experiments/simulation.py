@@ -29,7 +29,7 @@ _LOADS = (load.Shape(32, 1), load.Shape(256, 1))
 _OPEN_SHARE = 0.7
 _REPLICAS = (1, 2, 4, 8, 16, 32, 64)
 _CLIENTS_PER_REPLICA = 64
-_POLICIES = {"oldest first": 0.0, "50 ms": 0.05, "200 ms": 0.2, "no bound": inf}
+_POLICIES = {"oldest first": 0.0, "75 ms": 0.075, "200 ms": 0.2, "no bound": inf}
 _HAND_OVER_S = 2e-4
 
 

@@ -43,7 +43,7 @@ class ServerConfig:
     max_queue_bytes: int = 256 * 1024 * 1024
     max_request_tokens: int = 524_288
     max_queue_s: float = 1.0
-    max_age_s: float = 0.05
+    max_age_s: float = 0.075
     request_timeout_s: float = 60.0
     drain_timeout_s: float = 25.0
     tuned: bool = True

@@ -115,7 +115,7 @@ def engine_steps(model: LoadedModel, tokens: Sequence[Tokens]) -> dict[str, floa
     """Parts of what the engine does for each text; seconds of a batch are shared among its texts."""
     plan, loop_rows = model.served.plan, itertools.count(1)
     costs = BatchCosts(plan.grid, {(rows, length): 1e-3 + 2e-5 * rows * length for rows, length in plan.grid.shapes})
-    scheduler: Scheduler[Tokens] = Scheduler(plan.grid, 0.05)
+    scheduler: Scheduler[Tokens] = Scheduler(plan.grid, 0.075)
     endless = itertools.cycle(tokens)
     sizes: list[int] = []
 

@@ -62,7 +62,7 @@ class Scenario:
     traffic: ClosedLoop | OpenLoop
     lengths: Sequence[int]
     texts: int = 1
-    max_age_s: float = 0.05
+    max_age_s: float = 0.075
     host_s: float = 0.0
     hand_over_s: float = 0.0
     duration_s: float = 30.0
