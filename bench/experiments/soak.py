@@ -47,7 +47,7 @@ def draw(figures: Mapping[str, Any]) -> Figure:
         axes.plot(thousands, sizes, color=colour, linewidth=2, label=f"{name}{text}")
         most = max(most, *sizes)
     axes.axvline(figures["settled"] / 1e3, color=drawing.GREY, linestyle=":", label="growth counts from here")
-    axes.set_title(f"Proportional set size [MiB]; target: growth of at most {_GROWTH:.0%}")
+    axes.set_title(f"Resident memory that is no file's [MiB]; target: growth of at most {_GROWTH:.0%}")
     axes.set_xlabel("thousand requests")
     axes.set_ylim(0, 1.25 * most)
     axes.legend(loc="upper left", ncols=2, frameon=False, fontsize=9)
@@ -75,7 +75,7 @@ def main() -> int:
             result = load.run(server.url, load.Shape(arguments.connections, 1), texts, arguments.part, 0.0)["results"]
             failed += result["failed"] + result["refused"] + result["unfinished"]
             requests = server.answered()
-            sizes = dict(zip(names, map(processes.pss_bytes, pids), strict=True))
+            sizes = dict(zip(names, map(processes.anonymous_bytes, pids), strict=True))
             samples.append({"requests": requests, "bytes": {**sizes, "all": sum(sizes.values())}})
             say(f"{requests:,} requests, {samples[-1]['bytes']['all'] / _MIB:,.0f} MiB")
         said = server.said()

@@ -32,10 +32,19 @@ def cpu_s(pid: int) -> float:
 
 def pss_bytes(pid: int) -> int:
     """Proportional set size: pages that n processes share count 1/n."""
+    return _rollup_bytes(pid, "Pss")
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Resident memory that is no file's: what a process itself made grow, whoever else maps the same libraries."""
+    return _rollup_bytes(pid, "Anonymous")
+
+
+def _rollup_bytes(pid: int, name: str) -> int:
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
+        if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
-    raise ValueError(f"/proc/{pid}/smaps_rollup has no line 'Pss:'")
+    raise ValueError(f"/proc/{pid}/smaps_rollup has no line '{name}:'")
 
 
 def open_files(pid: int) -> int:
