@@ -12,6 +12,7 @@ import pytest
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.engine.engine import Engine
 from ridgeline_server.engine.loading import load_models
+from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.errors import (
     DeadlineError,
     OverloadedError,
@@ -64,6 +65,26 @@ async def test_an_unknown_model_is_named_with_those_that_are_served(engine: Engi
 async def test_a_deadline_that_has_passed_is_an_error(engine: Engine) -> None:
     with pytest.raises((DeadlineError, OverloadedError)):
         await engine.submit(request([5], seconds=-1.0))
+
+
+async def test_a_deadline_that_passes_while_a_text_is_tokenized_is_an_error(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = engine._models[0].tokenizer.tokenizer
+    encode = tokenizer.encode
+
+    def slow(inputs: list[str], truncate: bool) -> list[Tokens]:
+        time.sleep(0.5)
+        return encode(inputs, truncate)
+
+    monkeypatch.setattr(tokenizer, "encode", slow)
+    began = time.monotonic()
+    long = Request(None, ["word " * 1000], True, began, began + 0.1)
+    with pytest.raises(DeadlineError):
+        await engine.submit(long)
+    assert time.monotonic() - began < 0.4
+    monkeypatch.undo()
+    assert len((await engine.submit(replace(long, deadline=None))).outputs) == 1
 
 
 async def test_without_a_replica_there_is_nothing_to_wait_for(config: ServerConfig) -> None:
