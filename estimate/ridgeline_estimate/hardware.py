@@ -45,11 +45,14 @@ class Bandwidth:
 class Device:
     """A device, or a share of one.
 
-    name:         as people call it: "H100 SXM", "Intel Xeon … (2 cores)"
-    kind:         "cpu" or "cuda"
-    peaks:        by dtype; a dtype that is not there is unknown, never guessed
-    memory_bytes: what it has for models, None = unknown
-    runtime:      what the figures were measured through, None for a data sheet
+    name:            as people call it: "H100 SXM", "Intel Xeon … (2 cores)"
+    kind:            "cpu" or "cuda"
+    peaks:           by dtype; a dtype that is not there is unknown, never guessed
+    bandwidth:       from and to memory
+    memory_bytes:    what it has for models, None = unknown
+    runtime:         what the figures were measured through, None for a data sheet
+    cache_bandwidth: from and to its cache, None = unknown
+    cache_bytes:     what that cache holds, None = unknown
     """
 
     name: str
@@ -58,6 +61,8 @@ class Device:
     bandwidth: Bandwidth | None = None
     memory_bytes: int | None = None
     runtime: str | None = None
+    cache_bandwidth: Bandwidth | None = None
+    cache_bytes: int | None = None
 
     def peak(self, dtype: str) -> Peak:
         """The peak in that dtype. Raises EstimateError when it is not known."""
