@@ -5,6 +5,7 @@ All instants are seconds of CLOCK_MONOTONIC, which every process of the machine 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -67,6 +68,7 @@ class Result:
     tokens:       real tokens of each input, after truncation, special tokens included
     truncated:    how many inputs were cut
     flops:        estimated FLOPs of the real tokens
+    batches:      those that its inputs ran in, with whatever else ran in them
     """
 
     model: str
@@ -75,6 +77,7 @@ class Result:
     truncated: int
     flops: float
     instants: Instants
+    batches: Sequence[BatchRecord] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,8 @@ class BatchRecord:
     started, finished: instants around the runtime's call
     peak_flops_per_s: measured peak of the replica's cores in `precision`, None = not measured
     share:           share of those cores that the batch held (one stream of n holds 1/n)
+    predicted_s:     seconds that the roofline predicts for the executed shape there, None = no prediction
+    bound:           what binds most of them: "compute", "memory" or "overhead", None = no prediction
     """
 
     model: str
@@ -122,6 +127,70 @@ class BatchRecord:
     finished: float
     peak_flops_per_s: float | None
     share: float
+    predicted_s: float | None = None
+    bound: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShapePrediction:
+    """What the roofline says of a batch of one shape (rows, length), padding included.
+
+    seconds: predicted latency
+    bound:   what binds most of it: "compute", "memory" or "overhead"
+    flops:   of the whole shape
+    """
+
+    shape: tuple[int, int]
+    seconds: float
+    bound: str
+    flops: float
+
+
+@dataclass(frozen=True, slots=True)
+class Roofline:
+    """What a replica's batches are predicted from.
+
+    is_complete: False when only arithmetic is known: memory traffic and overheads are left out, and the prediction is
+                 the least that a batch can take
+    flops_per_s: highest rate of one batch by dtype, its share of the device
+    bytes_per_s: highest rate at which one batch moves bytes, None = not known
+    efficiency:  shares of the peaks that runs reach, and overheads in seconds, by name; empty without a calibration
+    source:      where the figures come from
+    shapes:      predictions of the shapes that the replica executes
+    """
+
+    is_complete: bool
+    flops_per_s: Mapping[str, float]
+    bytes_per_s: float | None
+    efficiency: Mapping[str, float]
+    source: str
+    shapes: Sequence[ShapePrediction]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaInfo:
+    """A replica, as the report tells of it.
+
+    state:       "loading", "ready", "unresponsive", "down" or "stopped"
+    pid:         of its worker, None while there is none
+    in_flight:   batches that were sent to it and are not answered
+    restarts:    how often its worker ended and was started again
+    device:      such as "cpu:0"
+    concurrency: batches that it runs at once
+    roofline:    None while there is none
+    """
+
+    index: int
+    state: str
+    pid: int | None
+    in_flight: int
+    restarts: int
+    device: str
+    threads: int
+    concurrency: int
+    precision: str
+    peak_flops_per_s: float | None
+    roofline: Roofline | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +203,7 @@ class ModelInfo:
     reasons:     why the model is not ready, a sentence each
     device:      kind of device its replicas run on: "cpu" or "cuda"
     max_batch_tokens: tokens that one batch may execute, None = not known yet
+    why:         the reason for its plan
     """
 
     name: str
@@ -155,3 +225,5 @@ class ModelInfo:
     reasons: list[str] = field(default_factory=list)
     device: str = "cpu"
     max_batch_tokens: int | None = None
+    replica_infos: Sequence[ReplicaInfo] = ()
+    why: str = ""

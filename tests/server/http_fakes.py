@@ -81,6 +81,7 @@ class FakeEngine:
     behave: Callable[[Request], Awaitable[None]] | None = None
     seen: list[Request] = field(default_factory=list)
     cancelled: int = 0
+    batches: list[BatchRecord] = field(default_factory=list)
 
     async def submit(self, request: Request) -> Result:
         self.seen.append(request)
@@ -103,6 +104,7 @@ class FakeEngine:
             truncated=sum(len(item) + 2 > 16 for item in request.inputs),
             flops=1e6 * sum(tokens),
             instants=Instants(request.received, now, now, now),
+            batches=self.batches,
         )
 
     def models(self) -> list[ModelInfo]:

@@ -7,9 +7,18 @@ import schemathesis
 from hypothesis import HealthCheck, settings
 from schemathesis import GenerationMode
 
-from tests.server.http_fakes import DIM, Server
+from ridgeline_server.request import ReplicaInfo, Roofline, ShapePrediction
+from tests.server.http_fakes import DIM, FakeEngine, Server, batch_record, model_info
 
-SERVER = Server()
+ROOFLINE = Roofline(False, {"fp32": 1e11}, None, {}, "measured", [ShapePrediction((5, 16), 0.4, "compute", 8e9)])
+REPLICAS = [
+    ReplicaInfo(0, "ready", 4711, 1, 0, "cpu:0", 2, 2, "fp32", 1e11, ROOFLINE),
+    ReplicaInfo(1, "down", None, 0, 1, "cpu:1", 2, 2, "fp32", None),
+]
+BATCHES = [batch_record(), batch_record(predicted_s=0.4, bound="compute"), batch_record(peak_flops_per_s=None)]
+SERVER = Server(FakeEngine([model_info(replica_infos=REPLICAS), model_info("other")], batches=BATCHES[1:2]))
+for record in BATCHES:
+    SERVER.report.record_batch(record)
 schema = schemathesis.openapi.from_asgi("/openapi.json", SERVER.app)
 schema.config.generation.update(modes=list(GenerationMode))
 # The document cannot say the limits of the model that is served: a vocabulary of 1000 and its dimensions.

@@ -28,6 +28,9 @@ async def test_every_sequence_gets_its_own_answer_in_order() -> None:
     assert sum(record.real_tokens for record in records) == sum(record.flops for record in records) == 50 * 43
     assert all(record.padded_tokens >= record.real_tokens for record in records)
     assert {record.share for record in records} == {0.5}
+    # a FLOP a token, at the half of the peak that each of two batches has
+    assert all(record.predicted_s == record.executed_flops / (record.peak_flops_per_s / 2) for record in records)
+    assert {record.bound for record in records} == {"compute"}
 
 
 @pytest.mark.parametrize("poison", [ABORT, RAISE])

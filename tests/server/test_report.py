@@ -5,9 +5,10 @@ import pytest
 
 from ridgeline_server.report import Report
 from ridgeline_server.report.figures import FORMULAS
+from ridgeline_server.report.median import MEDIAN_ERROR, RunningMedian
 from ridgeline_server.report.timings import phases, server_timing
-from ridgeline_server.request import Instants
-from tests.server.http_fakes import batch_record
+from ridgeline_server.request import Instants, ReplicaInfo, Roofline, ShapePrediction
+from tests.server.http_fakes import batch_record, model_info
 
 
 def test_a_batch_is_described_by_its_formulas() -> None:
@@ -69,6 +70,60 @@ def test_memory_is_bounded_and_the_newest_batch_comes_first() -> None:
     assert answer["summary"]["since_start"]["tiny"]["sequences"] == 55  # type: ignore[index]
 
 
+def test_batches_are_held_against_their_predictions() -> None:
+    report = Report()
+    for predicted_s in (0.1, 0.4, 0.45, 0.5, 5.0):
+        report.record_batch(batch_record(predicted_s=predicted_s, bound="memory"))
+    report.record_batch(batch_record())
+    answer = report.as_dict()
+    unknown, *_, first = answer["batches"]  # type: ignore[misc]
+    assert (first["predicted_s"], first["predicted_over_measured"], first["bound"]) == (0.1, 0.2, "memory")
+    assert (unknown["predicted_s"], unknown["predicted_over_measured"], unknown["bound"]) == (None, None, None)
+    for summary in answer["summary"].values():  # type: ignore[attr-defined]
+        assert summary["tiny"]["median_predicted_over_measured"] == pytest.approx(0.9, rel=MEDIAN_ERROR)
+        assert summary["tiny"]["bounds"] == {"memory": 5}
+
+
+def test_a_running_median_is_as_near_as_it_says() -> None:
+    assert RunningMedian().value is None
+    for scale in (1e-3, 1.0, 700.0):
+        ratios = [scale * (1 + number / 10) ** 2 for number in range(101)]
+        median = RunningMedian()
+        for ratio in (*ratios, math.nan):
+            median.add(ratio)
+        assert median.value == pytest.approx(ratios[50], rel=MEDIAN_ERROR)
+    median = RunningMedian()
+    for ratio in (0.0, math.inf, 1e300):
+        median.add(ratio)
+    assert median.value == pytest.approx(1e6, rel=MEDIAN_ERROR)
+
+
+def test_queues_and_replicas_are_told_as_they_are() -> None:
+    roofline = Roofline(
+        is_complete=True,
+        flops_per_s={"int8": 1e12, "fp32": 2e11},
+        bytes_per_s=1e10,
+        efficiency={"matmul": 0.8, "op_s": 1e-6},
+        source="measured",
+        shapes=[ShapePrediction((1, 32), 0.002, "compute", 1e9)],
+    )
+    replicas = [
+        ReplicaInfo(0, "ready", 4711, 2, 0, "cpu:0", 2, 2, "int8", 1e12, roofline),
+        ReplicaInfo(1, "down", None, 0, 3, "cpu:1", 2, 2, "int8", None),
+    ]
+    report = Report()
+    assert (report.as_dict()["queue"], report.as_dict()["replicas"]) == ({}, [])
+    report.read_models(lambda: [model_info(replica_infos=replicas), model_info("other")])
+    answer = json.loads(report.as_json())
+    assert answer["queue"] == {name: {"sequences": 2, "tokens": 34} for name in ("tiny", "other")}
+    first, second = answer["replicas"]
+    assert (first["model"], first["replica"], first["state"], first["in_flight"]) == ("tiny", 0, "ready", 2)
+    assert first["roofline"]["shapes"] == [
+        {"shape": [1, 32], "predicted_s": 0.002, "bound": "compute", "executed_flops": 1e9}
+    ]
+    assert (second["state"], second["restarts"], second["roofline"]) == ("down", 3, None)
+
+
 def test_peaks_are_listed_per_replica_and_precision() -> None:
     report = Report()
     report.record_batch(batch_record())
@@ -84,6 +139,7 @@ def test_every_figure_has_its_formula_and_source() -> None:
     report.record_batch(batch_record())
     (batch,) = report.as_dict()["batches"]  # type: ignore[misc]
     figures = {"latency_s", "flops", "executed_flops", "achieved_flops_per_s", "mfu", "hfu", "padding_waste"}
+    figures |= {"predicted_s", "predicted_over_measured", "bound"}
     assert figures <= FORMULAS.keys() and figures <= batch.keys()
     assert all(figure["formula"] and figure["source"] for figure in FORMULAS.values())
 

@@ -168,6 +168,7 @@ def _result(served: ServedModel, job: Job, tokens: list[Tokens], outputs: np.nda
         truncated=sum(entry.is_truncated for entry in tokens),
         flops=served.costs.sequences(lengths),
         instants=job.instants,
+        batches=job.batches,
     )
 
 

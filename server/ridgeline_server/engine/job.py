@@ -5,34 +5,39 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from ridgeline_server.engine.messages import Done
 from ridgeline_server.engine.tokenization import Tokens
-from ridgeline_server.request import Float32Array, Instants, Request
+from ridgeline_server.request import BatchRecord, Float32Array, Instants, Request
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One request on its way. `future` yields one [dim] float32 vector per sequence."""
+    """One request on its way. `future` yields one [dim] float32 vector per sequence.
+
+    batches: those that its sequences ran in
+    """
 
     request: Request
     future: asyncio.Future[list[Float32Array]]
     instants: Instants
     items: list[Item] = field(default_factory=list)
     vectors: dict[int, Float32Array] = field(default_factory=dict)
+    batches: list[BatchRecord] = field(default_factory=list)
 
     @property
     def is_over(self) -> bool:
         """True when nobody waits for the answer any more."""
         return self.future.done()
 
-    def finish(self, index: int, vector: Float32Array, done: Done) -> None:
-        """Take the answer of one sequence; the last one answers the request."""
+    def finish(self, index: int, vector: Float32Array, batch: BatchRecord) -> None:
+        """Take the answer of one sequence from the batch that it ran in; the last one answers the request."""
         if self.is_over:
             return
         self.vectors[index] = vector
-        instants = self.instants
-        instants.started = min(instants.started or done.started, done.started)
-        instants.finished = max(instants.finished, done.finished)
+        if not self.batches or self.batches[-1] is not batch:  # a batch answers all its sequences in one go
+            self.batches.append(batch)
+            instants = self.instants
+            instants.started = min(instants.started or batch.started, batch.started)
+            instants.finished = max(instants.finished, batch.finished)
         if len(self.vectors) == len(self.items):
             self.future.set_result([self.vectors[number] for number in range(len(self.items))])
 

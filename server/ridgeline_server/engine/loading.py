@@ -49,6 +49,8 @@ class LoadedModel:
             reasons=served.reasons,
             device=served.plan.device.kind,
             max_batch_tokens=served.plan.grid.most_tokens,
+            replica_infos=served.replica_infos(),
+            why=served.plan.why,
         )
 
 

@@ -18,11 +18,13 @@ from ridgeline_server.engine.dispatch import ReplicaLoad, choose_replica
 from ridgeline_server.engine.job import Assignment, Item, Job
 from ridgeline_server.engine.messages import Done, Load
 from ridgeline_server.engine.packing import pack
+from ridgeline_server.engine.prediction import make_predictor
 from ridgeline_server.engine.replica import WORKER_COMMAND, Replica, ReplicaState
 from ridgeline_server.engine.retries import Retry, judge
+from ridgeline_server.engine.rooflines import Rooflines
 from ridgeline_server.engine.scheduler import Scheduler, Waiting
 from ridgeline_server.errors import ExecutionError, UnavailableError
-from ridgeline_server.request import BatchRecord, Priority
+from ridgeline_server.request import BatchRecord, Priority, ReplicaInfo
 from ridgeline_server.runtimes.base import Plan
 
 log = logging.getLogger(__name__)
@@ -67,6 +69,7 @@ class ServedModel:
         self._observe = observe
         self._scheduler: Scheduler[Item] = Scheduler(self.plan.grid, max_age_s)
         self._batch_costs: dict[int, BatchCosts] = {}
+        self._rooflines = Rooflines()
         self._retries: deque[Retry] = deque()
         self._batch_ids = itertools.count(1)
         self._requests = 0
@@ -94,6 +97,25 @@ class ServedModel:
     @property
     def ready_replicas(self) -> int:
         return sum(replica.state is ReplicaState.READY for replica in self.replicas)
+
+    def replica_infos(self) -> list[ReplicaInfo]:
+        """The replicas, as the report tells of them."""
+        return [
+            ReplicaInfo(
+                index=replica.index,
+                state=replica.state.value,
+                pid=replica.pid,
+                in_flight=len(replica.in_flight),
+                restarts=replica.restarts,
+                device=str(replica.load.plan.device),
+                threads=replica.load.plan.threads,
+                concurrency=replica.load.plan.concurrency,
+                precision=replica.load.plan.precision,
+                peak_flops_per_s=replica.peak_flops_per_s,
+                roofline=self._rooflines.of(replica.index),
+            )
+            for replica in self.replicas
+        ]
 
     @property
     def reasons(self) -> list[str]:
@@ -138,6 +160,8 @@ class ServedModel:
     def on_loaded(self, replica: Replica) -> None:
         self.load_error = None
         self._batch_costs[replica.index] = BatchCosts(self.plan.grid, replica.batch_s)
+        predictor = make_predictor(self.costs, replica.load.plan, replica.peak_flops_per_s)
+        self._rooflines.prepare(replica.index, predictor, self.plan.grid.shapes)
         self.was_ready.set()
         self._dispatch_soon()
 
@@ -149,10 +173,14 @@ class ServedModel:
         self.load_error = message
 
     def on_done(self, replica: Replica, assignment: Assignment, done: Done) -> None:
+        batch = self._record(replica, assignment, done)
         for item, vector in zip(assignment.items, done.outputs, strict=True):
-            item.job.finish(item.index, vector, done)
+            item.job.finish(item.index, vector, batch)
         self._dispatch_soon()
-        self._record(replica, assignment, done)
+        self._batch_costs[replica.index].observe(done.shape, done.finished - done.started)
+        if assignment.is_crowded:  # others waited: only then does a batch hold what a slot can do
+            self._backlog.observe(batch.real_tokens, done.finished - done.started)
+        self._observe(batch)
 
     def on_failed(self, replica: Replica, assignment: Assignment, message: str) -> None:
         log.error("model '%s': a batch of %d failed: %s", self.name, len(assignment.items), message)
@@ -254,31 +282,28 @@ class ServedModel:
             for item in items:
                 item.job.fail(ExecutionError(f"the batch could not be sent: {error}"))
 
-    def _record(self, replica: Replica, assignment: Assignment, done: Done) -> None:
+    def _record(self, replica: Replica, assignment: Assignment, done: Done) -> BatchRecord:
         plan = replica.load.plan
         lengths = [len(item.tokens.ids) for item in assignment.items]
-        real_tokens = sum(lengths)
-        self._batch_costs[replica.index].observe(done.shape, done.finished - done.started)
-        if assignment.is_crowded:  # others waited: only then does a batch hold what a slot can do
-            self._backlog.observe(real_tokens, done.finished - done.started)
-        self._observe(
-            BatchRecord(
-                model=self.name,
-                variant=plan.variant,
-                runtime=plan.runtime,
-                precision=plan.precision,
-                replica=replica.index,
-                rows=len(assignment.items),
-                shape=done.shape,
-                real_tokens=real_tokens,
-                padded_tokens=done.padded_tokens,
-                flops=self.costs.sequences(lengths),
-                executed_flops=self.costs.executed(done.shape),
-                started=done.started,
-                finished=done.finished,
-                peak_flops_per_s=replica.peak_flops_per_s,
-                share=1.0 / plan.concurrency,
-            )
+        prediction = self._rooflines.find(replica.index, done.shape)
+        return BatchRecord(
+            model=self.name,
+            variant=plan.variant,
+            runtime=plan.runtime,
+            precision=plan.precision,
+            replica=replica.index,
+            rows=len(assignment.items),
+            shape=done.shape,
+            real_tokens=sum(lengths),
+            padded_tokens=done.padded_tokens,
+            flops=self.costs.sequences(lengths),
+            executed_flops=self.costs.executed(done.shape),
+            started=done.started,
+            finished=done.finished,
+            peak_flops_per_s=replica.peak_flops_per_s,
+            share=1.0 / plan.concurrency,
+            predicted_s=None if prediction is None else prediction.seconds,
+            bound=None if prediction is None else prediction.bound,
         )
 
     def _stopping(self) -> UnavailableError:

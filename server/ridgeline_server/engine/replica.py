@@ -70,6 +70,7 @@ class Replica:
         self.in_flight: dict[int, Assignment] = {}
         self._most_in_flight = most_in_flight(load.plan.concurrency)
         self.batch_s: dict[Shape, float] = {}
+        self.restarts = 0
         self._listener = listener
         self._command = command
         self._worker: WorkerProcess | None = None
@@ -140,6 +141,7 @@ class Replica:
                 served_s = None if self._ready_since is None else time.monotonic() - self._ready_since
                 self._backoff.died(served_s, is_outside_kill=end.is_outside_kill)
                 self.state = ReplicaState.DOWN
+                self.restarts += 1
                 self._lose_in_flight(end)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), self._backoff.wait_s)

@@ -54,6 +54,7 @@ class Admission:
         exchange.deadline = exchange.received + timeout_s
         exchange.read_by = exchange.received + min(timeout_s, self._request_timeout_s)
         exchange.priority = wishes.priority(given.get(b"x-priority"))
+        exchange.wants_cost = wishes.wants_cost(given.get(b"x-ridgeline-cost"))
         accept = given.get(b"accept")
         exchange.is_raw = accept is not None and wishes.wants_raw(accept)
         self.budget.check(length)

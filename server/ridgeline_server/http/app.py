@@ -53,6 +53,7 @@ def create_app(
     app.add_exception_handler(RequestError, _answer_error)
     app.add_exception_handler(Exception, _answer_error)
     metrics.read_at_scrape(engine.models, report.recent_totals)
+    report.read_models(engine.models)
     catalog = Catalog(engine)
     openai = OpenAI(engine, catalog, config)
     tei = TextEmbeddingsInference(engine, catalog, config)

@@ -15,6 +15,7 @@ from ridgeline_server.http.budget import ByteBudget
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import ClientGoneError, RefusedError
 from ridgeline_server.http.waiting import Receive, Waiter
+from ridgeline_server.report.costs import cost_timing, describe_cost
 from ridgeline_server.report.timings import phases, server_timing
 from ridgeline_server.request import Priority, Request, Result
 
@@ -39,7 +40,7 @@ class Exchange(Waiter):
     read:       instant at which its body was there
     held_bytes: bytes of the budget that its body holds
     params:     what the route's path captured
-    priority, is_raw: what its headers ask for
+    priority, is_raw, wants_cost: what its headers ask for
     result:     the engine's answer, once it is there
     phases:     seconds of tokenize, queue, compute, where the engine told
     finished:   instant at which the runtime ended, inf when it did not
@@ -56,6 +57,7 @@ class Exchange(Waiter):
         "read",
         "received",
         "result",
+        "wants_cost",
     )
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
@@ -66,6 +68,7 @@ class Exchange(Waiter):
         self.params: dict[str, str] = {}
         self.priority = Priority.INTERACTIVE
         self.is_raw = False
+        self.wants_cost = False
         self.result: Result | None = None
         self.phases: tuple[float, float, float] | None = None
         self.finished = math.inf
@@ -79,10 +82,18 @@ class Exchange(Waiter):
             timing = b"total;dur=%.3f" % ((now - self.received) * 1e3)
         else:
             timing = server_timing(self.phases, max(now - self.finished, 0.0), self.read - self.received)
-        headers = [(b"server-timing", timing), (b"x-request-id", request_id)]
-        if self.result is not None and self.result.truncated:
-            headers.append((b"x-truncated", b"%d" % self.result.truncated))
+        result = self.result
+        if result is None:
+            return [(b"server-timing", timing), (b"x-request-id", request_id)]
+        headers = [(b"server-timing", timing + cost_timing(result)), (b"x-request-id", request_id)]
+        if result.truncated:
+            headers.append((b"x-truncated", b"%d" % result.truncated))
         return headers
+
+    def cost(self) -> dict[str, object]:
+        """What the answered request cost, as a body carries it."""
+        assert self.result is not None and self.phases is not None, "only what was answered has a cost"
+        return describe_cost(self.result, self.phases, self.read - self.received)
 
     async def body(self, max_bytes: int, budget: ByteBudget) -> bytes:
         """The whole body.

@@ -58,7 +58,7 @@ class OpenAI:
         tokens = sum(result.tokens)
         if exchange.is_raw:
             return as_raw(rows, tokens)
-        reply = {
+        reply: dict[str, object] = {
             "object": "list",
             "data": [
                 {"object": "embedding", "index": index, "embedding": as_base64(row) if is_base64 else row}
@@ -67,6 +67,8 @@ class OpenAI:
             "model": result.model,
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
+        if exchange.wants_cost:
+            reply["ridgeline"] = exchange.cost()
         return as_json(reply), [JSON]
 
     def models(self) -> dict[str, object]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from ridgeline_server.http.errors import Protocol
 from ridgeline_server.http.schemas import Schema, ref
-from ridgeline_server.http.wishes import MOST_TIMEOUT_S
+from ridgeline_server.http.wishes import COST_PLACES, MOST_TIMEOUT_S
 from ridgeline_server.request import Priority
 
 _ERROR_SCHEMAS = {Protocol.OPENAI: "OpenAIError", Protocol.TEI: "TeiError", Protocol.PLAIN: "Error"}
@@ -29,8 +29,12 @@ _INFERENCE_ERRORS = {
 }
 _HEADERS: Schema = {
     "Server-Timing": {
-        "description": "Milliseconds of tokenize, queue, compute, reply and total",
+        "description": "Milliseconds of receive, tokenize, queue, compute, reply and total. Of an answered request "
+        "also its estimated FLOPs (`flops`), and of the batches that it ran in the share of the device's peak (`mfu`) "
+        "and the predicted milliseconds (`predict`), where they are known",
         "schema": {"type": "string"},
+        "example": "receive;dur=0.069, tokenize;dur=0.340, queue;dur=0.428, compute;dur=2.050, reply;dur=0.568, "
+        'total;dur=3.454, flops;desc="1.281e+08", mfu;desc="0.083", predict;dur=1.730',
     },
     "X-Request-Id": {"description": "The request's id", "schema": {"type": "string"}},
 }
@@ -61,6 +65,13 @@ _REQUEST_HEADERS: list[Schema] = [
         "in": "header",
         "description": "Interactive requests go before batch ones, which still never starve.",
         "schema": {"enum": [priority.value for priority in Priority], "default": Priority.INTERACTIVE.value},
+    },
+    {
+        "name": "X-Ridgeline-Cost",
+        "in": "header",
+        "description": "body: a JSON object in the answer holds the request's cost too, as `ridgeline`. Bodies that "
+        "are arrays or raw bytes have no place for it: there, and by default, the headers alone tell it.",
+        "schema": {"enum": list(COST_PLACES), "default": COST_PLACES[0]},
     },
     {
         "name": "X-Request-Id",

@@ -42,9 +42,76 @@ _FIGURES: Schema = {
     "hfu": _NUMBER_OR_NULL,
     "padding_waste": _NUMBER_OR_NULL,
 }
+_BOUNDS = ["compute", "memory", "overhead"]
+_BOUND: Schema = {"enum": [*_BOUNDS, None], "description": "What binds most of the predicted time."}
 _TOTALS = _object(
-    " ".join((*_FIGURES, "batches sequences busy_s mean_latency_s")),
-    {**_FIGURES, "batches": _COUNT, "sequences": _COUNT, "busy_s": _NUMBER, "mean_latency_s": _NUMBER_OR_NULL},
+    " ".join((*_FIGURES, "batches sequences busy_s mean_latency_s median_predicted_over_measured bounds")),
+    {
+        **_FIGURES,
+        "batches": _COUNT,
+        "sequences": _COUNT,
+        "busy_s": _NUMBER,
+        "mean_latency_s": _NUMBER_OR_NULL,
+        "median_predicted_over_measured": _NUMBER_OR_NULL,
+        "bounds": {"type": "object", "propertyNames": {"enum": _BOUNDS}, "additionalProperties": _COUNT},
+    },
+)
+_COST = _object(
+    "flops predicted_s measured_s share_of_peak bound batches timings",
+    {
+        "flops": {"type": "number", "description": "Estimated FLOPs of this request's tokens."},
+        "predicted_s": _nullable("number", description="Of the batches that it ran in, whatever else ran in them."),
+        "measured_s": _nullable("number", description="Of the same batches."),
+        "share_of_peak": _nullable("number", description="FLOPs utilization of the same batches."),
+        "bound": _BOUND,
+        "batches": _COUNT,
+        "timings": _object(
+            "receive_s tokenize_s queue_s compute_s",
+            {"receive_s": _NUMBER, "tokenize_s": _NUMBER, "queue_s": _NUMBER, "compute_s": _NUMBER},
+        ),
+    },
+    description="With `X-Ridgeline-Cost: body`. What is not known is null.",
+)
+_ROOFLINE = _object(
+    "is_complete flops_per_s bytes_per_s efficiency source shapes",
+    {
+        "is_complete": {"type": "boolean", "description": "False: arithmetic alone is predicted."},
+        "flops_per_s": {"type": "object", "additionalProperties": _NUMBER},
+        "bytes_per_s": _NUMBER_OR_NULL,
+        "efficiency": {"type": "object", "additionalProperties": _NUMBER},
+        "source": _STRING,
+        "shapes": _array(
+            _object(
+                "shape predicted_s bound executed_flops",
+                {
+                    "shape": _array(_COUNT, minItems=2, maxItems=2),
+                    "predicted_s": _NUMBER,
+                    "bound": {"enum": _BOUNDS},
+                    "executed_flops": _NUMBER,
+                },
+            )
+        ),
+    },
+)
+_REPLICA = _object(
+    "model variant runtime replica state pid in_flight restarts device threads concurrency precision peak_flops_per_s "
+    "roofline",
+    {
+        "model": _STRING,
+        "variant": _STRING,
+        "runtime": _STRING,
+        "replica": _COUNT,
+        "state": {"enum": ["loading", "ready", "unresponsive", "down", "stopped"]},
+        "pid": _nullable("integer"),
+        "in_flight": _COUNT,
+        "restarts": _COUNT,
+        "device": _STRING,
+        "threads": _COUNT,
+        "concurrency": _COUNT,
+        "precision": _STRING,
+        "peak_flops_per_s": _NUMBER_OR_NULL,
+        "roofline": {"anyOf": [_ROOFLINE, {"type": "null"}]},
+    },
 )
 
 SCHEMAS: Schema = {
@@ -80,6 +147,7 @@ SCHEMAS: Schema = {
             ),
             "model": _STRING,
             "usage": _object("prompt_tokens total_tokens", {"prompt_tokens": _COUNT, "total_tokens": _COUNT}),
+            "ridgeline": _COST,
         },
     ),
     "Model": _object(
@@ -147,7 +215,7 @@ SCHEMAS: Schema = {
         },
     ),
     "Report": _object(
-        "started uptime_s summary peaks formulas batches",
+        "started uptime_s summary peaks queue replicas formulas batches",
         {
             "started": _NUMBER,
             "uptime_s": _NUMBER,
@@ -169,6 +237,11 @@ SCHEMAS: Schema = {
                     },
                 )
             ),
+            "queue": {
+                "type": "object",
+                "additionalProperties": _object("sequences tokens", {"sequences": _COUNT, "tokens": _COUNT}),
+            },
+            "replicas": _array(_REPLICA),
             "formulas": {
                 "type": "object",
                 "additionalProperties": _object("formula source", {"formula": _STRING, "source": _STRING}),
@@ -176,7 +249,11 @@ SCHEMAS: Schema = {
             "batches": _array(
                 _object(
                     " ".join(
-                        (*_FIGURES, "model variant runtime precision replica size latency_s peak_flops_per_s share")
+                        (
+                            *_FIGURES,
+                            "model variant runtime precision replica size shape latency_s peak_flops_per_s share",
+                            "predicted_s predicted_over_measured bound",
+                        )
                     ),
                     {
                         **_FIGURES,
@@ -189,6 +266,10 @@ SCHEMAS: Schema = {
                         "latency_s": _NUMBER,
                         "peak_flops_per_s": _NUMBER_OR_NULL,
                         "share": _NUMBER,
+                        "shape": _array(_COUNT, minItems=2, maxItems=2),
+                        "predicted_s": _NUMBER_OR_NULL,
+                        "predicted_over_measured": _NUMBER_OR_NULL,
+                        "bound": _BOUND,
                     },
                 )
             ),

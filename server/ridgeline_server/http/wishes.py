@@ -1,4 +1,4 @@
-"""What a request's headers ask for: until when, how urgently, and in which form."""
+"""What a request's headers ask for: until when, how urgently, in which form, and whether with its cost."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ridgeline_server.request import Priority
 _PRIORITIES = {priority.value.encode(): priority for priority in Priority}
 MOST_TIMEOUT_S = 86_400.0
 _RAW = b"application/octet-stream"
+COST_PLACES = ("headers", "body")
 # Each of these accepts JSON; the first that is named decides how much.
 _JSON = (b"application/json", b"application/*", b"*/*")
 
@@ -48,6 +49,21 @@ def priority(given: bytes | None) -> Priority:
             f"X-Priority is {_quote(given)}; give interactive or batch, or leave it out", "X-Priority"
         )
     return wanted
+
+
+def wants_cost(given: bytes | None) -> bool:
+    """Whether the body shall hold the request's cost too, as `X-Ridgeline-Cost` says; the headers hold it anyway.
+
+    Raises: InvalidInputError
+    """
+    if given is None:
+        return False
+    place = given.strip().lower().decode("latin-1")
+    if place not in COST_PLACES:
+        raise InvalidInputError(
+            f"X-Ridgeline-Cost is {_quote(given)}; give {' or '.join(COST_PLACES)}, or leave it out", "X-Ridgeline-Cost"
+        )
+    return place == "body"
 
 
 def wants_raw(accept: bytes) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ridgeline_server.report.median import MEDIAN_ERROR, RunningMedian
 from ridgeline_server.request import BatchRecord
 
 FORMULAS: dict[str, dict[str, str]] = {
@@ -40,6 +41,35 @@ FORMULAS: dict[str, dict[str, str]] = {
         "formula": "1 - real_tokens / padded_tokens",
         "source": "token counts of the batches as they were executed",
     },
+    "predicted_s": {
+        "formula": "sum over the executed shape's operations of max(compute, memory) + overheads",
+        "source": "roofline with the batch's share of the peaks, bandwidth and efficiencies that `ridgeline devices "
+        "--calibrate` measured on this machine; without a calibration executed_flops / (peak_flops_per_s x share), the "
+        "least that the batch can take; `roofline` of each replica says which",
+    },
+    "bound": {
+        "formula": "the largest of the seconds that arithmetic, memory and overheads take in predicted_s",
+        "source": "the same prediction",
+    },
+    "predicted_over_measured": {
+        "formula": "predicted_s / latency_s",
+        "source": "1 = as predicted, below 1 = slower; null where nothing is predicted",
+    },
+    "median_predicted_over_measured": {
+        "formula": "median of predicted_over_measured over the batches",
+        "source": f"within {MEDIAN_ERROR:.0%}, since ratios are counted in buckets; the median of measured over "
+        "predicted is its inverse",
+    },
+    "bounds": {"formula": "number of batches by bound", "source": "batches that have a prediction"},
+    "uptime_s": {"formula": "now - started", "source": "the server's monotonic clock"},
+    "queue": {
+        "formula": "sequences and tokens that wait for a batch at this moment",
+        "source": "the scheduler",
+    },
+    "replicas": {
+        "formula": "in_flight = batches sent and not answered; restarts = workers that ended and were replaced",
+        "source": "the supervision of the workers at this moment",
+    },
 }
 
 
@@ -53,6 +83,13 @@ def possible_flops(record: BatchRecord) -> float:
     if record.peak_flops_per_s is None:
         return 0.0
     return max(record.finished - record.started, 0.0) * record.peak_flops_per_s * record.share
+
+
+def predicted_over_measured(record: BatchRecord) -> float | None:
+    """predicted_s / latency_s, None where nothing is predicted."""
+    if record.predicted_s is None:
+        return None
+    return ratio(record.predicted_s, record.finished - record.started)
 
 
 def describe(record: BatchRecord) -> dict[str, object]:
@@ -78,6 +115,9 @@ def describe(record: BatchRecord) -> dict[str, object]:
         "mfu": ratio(record.flops, possible),
         "hfu": ratio(record.executed_flops, possible),
         "padding_waste": padding_waste(record.real_tokens, record.padded_tokens),
+        "predicted_s": record.predicted_s,
+        "predicted_over_measured": predicted_over_measured(record),
+        "bound": record.bound,
     }
 
 
@@ -93,6 +133,7 @@ class Totals:
 
     measured_flops, measured_executed_flops: only of the batches whose peak is measured
     possible_flops: what those batches' devices could have done meanwhile
+    predicted_over_measured: of the batches that have a prediction; `bounds` counts them by what binds
     """
 
     batches: int = 0
@@ -105,6 +146,8 @@ class Totals:
     measured_flops: float = 0.0
     measured_executed_flops: float = 0.0
     possible_flops: float = 0.0
+    predicted_over_measured: RunningMedian = field(default_factory=RunningMedian)
+    bounds: dict[str, int] = field(default_factory=dict)
 
     def add(self, record: BatchRecord) -> None:
         """Count one more batch."""
@@ -120,6 +163,11 @@ class Totals:
             self.measured_flops += record.flops
             self.measured_executed_flops += record.executed_flops
             self.possible_flops += possible
+        predicted = predicted_over_measured(record)
+        if predicted is not None:
+            self.predicted_over_measured.add(predicted)
+        if record.bound is not None:
+            self.bounds[record.bound] = self.bounds.get(record.bound, 0) + 1
 
     @property
     def mfu(self) -> float | None:
@@ -151,4 +199,6 @@ class Totals:
             "mfu": self.mfu,
             "hfu": self.hfu,
             "padding_waste": self.padding_waste,
+            "median_predicted_over_measured": self.predicted_over_measured.value,
+            "bounds": dict(self.bounds),
         }

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import orjson
 
 from ridgeline_server.report.figures import FORMULAS, Totals, describe
-from ridgeline_server.request import BatchRecord
+from ridgeline_server.report.replicas import describe_queue, describe_replica
+from ridgeline_server.request import BatchRecord, ModelInfo
 
 
 class Report:
@@ -19,6 +20,7 @@ class Report:
         self._recent: deque[BatchRecord] = deque(maxlen=recent)
         self._since_start: dict[str, Totals] = {}
         self._peaks: dict[tuple[str, int, str], float | None] = {}
+        self._models: Callable[[], list[ModelInfo]] = list
         self._started_unix_s = time.time()
         self._started = time.monotonic()
 
@@ -35,12 +37,17 @@ class Report:
         """Take in the measured peak of a replica, None when there is none."""
         self._peaks[model, replica, precision] = peak_flops_per_s
 
+    def read_models(self, models: Callable[[], list[ModelInfo]]) -> None:
+        """Tell of queues and replicas too, as they are when somebody asks."""
+        self._models = models
+
     def recent_totals(self) -> dict[str, Totals]:
         """Sums over the recent batches, per model."""
         return sum_per_model(self._recent)
 
     def as_dict(self) -> dict[str, object]:
         """The whole report; the newest batch first."""
+        models = self._models()
         return {
             "started": self._started_unix_s,
             "uptime_s": time.monotonic() - self._started,
@@ -52,6 +59,8 @@ class Report:
                 {"model": model, "replica": replica, "precision": precision, "peak_flops_per_s": peak}
                 for (model, replica, precision), peak in self._peaks.items()
             ],
+            "queue": {model.name: describe_queue(model) for model in models},
+            "replicas": [describe_replica(model, replica) for model in models for replica in model.replica_infos],
             "formulas": FORMULAS,
             "batches": [describe(record) for record in reversed(self._recent)],
         }
