@@ -40,6 +40,8 @@ class Op:
     dtype:         format that the matmul runs in, or in which the elements are computed
     output:        shape of what it gives
     fused:         True when runtimes compute it inside of the op before it, so that its activations do not reach memory
+    vectors:       those of `parameters` that are biases and norms: they stay in the activations' format
+    is_constant:   True when it depends on weights alone: runtimes fold it when they load a graph
     """
 
     name: str
@@ -55,6 +57,8 @@ class Op:
     dtype: str = "fp32"
     output: tuple[int, ...] = ()
     fused: bool = False
+    vectors: int = 0
+    is_constant: bool = False
 
     @property
     def flops(self) -> float:

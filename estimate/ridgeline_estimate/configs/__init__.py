@@ -1,0 +1,1 @@
+"""What config.json files say, and what they leave to transformers' classes."""

@@ -1,0 +1,8 @@
+"""The model types whose code is in our tables."""
+
+from __future__ import annotations
+
+from ridgeline_estimate.configs.decoders import DECODERS
+from ridgeline_estimate.configs.encoders import ENCODERS
+
+KNOWN_TYPES = frozenset({*ENCODERS, *DECODERS})

@@ -1,0 +1,96 @@
+"""Values of a config by the names of names.py, with the defaults that transformers' classes give them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from ridgeline_estimate.configs.defaults import class_defaults
+from ridgeline_estimate.configs.names import NAMES, NORMALIZED_NAMES
+from ridgeline_estimate.errors import ShapeError
+
+
+class Values:
+    """Typed look-ups in a config.json. A key of NAMES stands for all its names; any other name for itself.
+
+    What the config does not hold comes from the defaults of its model type's class; a null in the config stays null.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        self.model_type = str(config.get("model_type") or "unknown")
+        self._defaults = class_defaults(self.model_type)
+
+    def find(self, *fields: str) -> Any:
+        """The first value that is there and not null, the config before the defaults; None when there is none."""
+        names = [name for field in fields for name in NAMES.get(field, (field,))]
+        for name in names:
+            if self.config.get(name) is not None:
+                return self.config[name]
+        if any(name in self.config for name in names):
+            return None
+        return next((self._defaults[name] for name in names if self._defaults.get(name) is not None), None)
+
+    def integer(self, *fields: str, default: int | None = None, least: int = 1) -> int:
+        """A whole number. Raises ShapeError when it is none, or absent and without a default."""
+        value = self.find(*fields)
+        if value is None:
+            value = self._normalized(fields[0])
+        if value is None:
+            if default is None:
+                names = ", ".join(name for field in fields for name in NAMES.get(field, (field,)))
+                raise ShapeError(f"the config does not say its {fields[0]}; looked for {names}")
+            return default
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ShapeError(f"the config's {fields[0]} is {value!r}; it should be a whole number")
+        if value < least:
+            raise ShapeError(f"the config's {fields[0]} is {value!r}; it should be a whole number from {least} up")
+        return value
+
+    def number(self, field: str, default: float) -> float:
+        """A number. Raises ShapeError when it is none."""
+        value = self.find(field)
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ShapeError(f"the config's {field} is {value!r}; it should be a number")
+        return float(value)
+
+    def flag(self, field: str, default: bool = False) -> bool:
+        """True or false. Raises ShapeError when it is neither."""
+        value = self.find(field)
+        if value is None:
+            return default
+        if not isinstance(value, (bool, int)):
+            raise ShapeError(f"the config's {field} is {value!r}; it should be true or false")
+        return bool(value)
+
+    def text(self, field: str, default: str = "") -> str:
+        """A word, such as the name of an activation."""
+        value = self.find(field)
+        return default if value is None else str(value)
+
+    def names(self, field: str) -> tuple[str, ...] | None:
+        """A list of words; None when there is none. Raises ShapeError when it is something else."""
+        value = self.find(field)
+        if value is None:
+            return None
+        if not isinstance(value, (list, tuple)) or not all(isinstance(entry, str) for entry in value):
+            raise ShapeError(f"the config's {field} is {value!r}; it should be a list of words")
+        return tuple(value)
+
+    def _normalized(self, field: str) -> Any:
+        """What optimum's registry of normalized configs calls by a name that is not in NAMES."""
+        theirs = NORMALIZED_NAMES.get(field)
+        if theirs is None or self._defaults:
+            return None
+        try:
+            from optimum.utils.normalized_config import NormalizedConfigManager
+
+            normalized = NormalizedConfigManager.get_normalized_config_class(self.model_type)
+            return getattr(normalized(SimpleNamespace(**self.config)), theirs)
+        except (ImportError, KeyError, AttributeError):
+            return None

@@ -1,0 +1,40 @@
+"""FLOPs of one sequence by its length, as a table."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ridgeline_estimate.architecture import Architecture
+from ridgeline_estimate.counting.model import model_ops
+from ridgeline_estimate.errors import EstimateError
+from ridgeline_estimate.precision import PRECISIONS
+from ridgeline_estimate.workload import Workload
+
+Float64Array = npt.NDArray[np.float64]
+
+
+def flops_by_length(architecture: Architecture, max_tokens: int) -> Float64Array:
+    """Total FLOPs of a forward pass of one sequence, indexed by its length: sum `table[lengths]` for a batch.
+
+    It leaves out operations that depend on weights alone (DeBERTa's projections of its relative positions): a batch
+    shares them, and runtimes fold them when they load the graph.
+    returns [max_tokens + 1] float64, 0 at index 0
+    Raises EstimateError when max_tokens is below 1.
+    """
+    if max_tokens < 1:
+        raise EstimateError(f"max_tokens is {max_tokens}; it should be at least 1")
+    # Every operation is constant, linear or quadratic in the length: three lengths determine the rest exactly.
+    one, two, three = (_flops(architecture, length) for length in (1, 2, 3))
+    quadratic = (three - 2 * two + one) / 2
+    linear = two - one - 3 * quadratic
+    constant = one - linear - quadratic
+    lengths = np.arange(max_tokens + 1, dtype=np.float64)
+    table = constant + lengths * (linear + lengths * quadratic)
+    table[0] = 0.0
+    return table
+
+
+def _flops(architecture: Architecture, length: int) -> float:
+    ops = model_ops(architecture, Workload(seq=length), PRECISIONS["fp32"])
+    return sum(op.flops for op in ops if not op.is_constant)
