@@ -1,7 +1,7 @@
 """Efficiencies that explain measured runs.
 
-Minimizes the squared logarithm of predicted over measured, so that short runs count as much as long ones, by Levenberg's
-and Marquardt's method: damped Gauss-Newton steps over the logarithms of the parameters, which keeps them positive.
+Minimizes the squared logarithm of predicted over measured, so that short runs count as much as long ones. By the method
+of Levenberg and Marquardt: damped Gauss-Newton steps over the logarithms of the parameters, which keeps them positive.
 Shares of a peak cannot pass 1. A weak pull towards the starting values decides what the runs leave open.
 """
 

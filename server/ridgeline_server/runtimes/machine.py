@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
+from ridgeline_estimate.host import cpu_name
 from ridgeline_server.runtimes.cores import available_cores
 from ridgeline_server.runtimes.gpus import cuda_devices
 
@@ -46,16 +45,7 @@ class Machine:
 def this_machine() -> Machine:
     """The machine that this process runs on."""
     found = {name: installed for name in _PACKAGES if (installed := _version(name)) is not None}
-    return Machine(_cpu_name(), available_cores(), cuda_devices(), found)
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    named = next((line for line in lines if line.startswith("model name")), "")
-    return named.partition(":")[2].strip() or platform.processor() or platform.machine()
+    return Machine(cpu_name(), available_cores(), cuda_devices(), found)
 
 
 def _version(package: str) -> str | None:

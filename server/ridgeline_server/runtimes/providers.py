@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ridgeline_estimate.host import cache_directory
 from ridgeline_server.runtimes.base import Plan
-from ridgeline_server.runtimes.cache import cache_directory
 
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ridgeline_estimate.host import cache_directory
 from ridgeline_export.bundle import MANIFEST_NAME, Bundle, Variant
 from ridgeline_server.config import ServerConfig
-from ridgeline_server.runtimes.cache import cache_directory
 from ridgeline_server.runtimes.choice import RUNTIMES, float_precisions, is_usable, precisions
 from ridgeline_server.runtimes.machine import Machine, this_machine
 from ridgeline_server.runtimes.placement import Placement
