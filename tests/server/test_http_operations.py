@@ -143,6 +143,7 @@ def test_the_document_describes_every_route() -> None:
         "/ready": {"get"},
         "/metrics": {"get"},
         "/report": {"get"},
+        "/dashboard.json": {"get"},
     }
     embed = document["paths"]["/embed"]["post"]
     assert {"200", "400", "404", "408", "413", "415", "422", "424", "429", "500", "503", "504"} == embed[

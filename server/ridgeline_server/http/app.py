@@ -18,6 +18,7 @@ from ridgeline_server.http.door import Door, InferenceRoute, protocol_of
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import Protocol, RefusedError, answer, quote
 from ridgeline_server.http.openai import OpenAI
+from ridgeline_server.http.pages.routes import add_dashboard
 from ridgeline_server.http.schemas import SCHEMAS
 from ridgeline_server.http.tei import TextEmbeddingsInference, server_version
 from ridgeline_server.http.waiting import WaitingRoom
@@ -61,13 +62,14 @@ def create_app(
     _add_tei(app, tei)
     room = WaitingRoom()
     _add_operations(app, engine, room, report, metrics)
+    add_dashboard(app, engine, room, report.history)
     app.openapi().setdefault("components", {})["schemas"] = SCHEMAS
     routes = [
         InferenceRoute("/v1/embeddings", Protocol.OPENAI, openai.embeddings, is_model_in_path=False),
         InferenceRoute("/embed", Protocol.TEI, tei.embed, is_model_in_path=True),
         InferenceRoute("/models/{name}/embed", Protocol.TEI, tei.embed, is_model_in_path=True),
     ]
-    return Door(app, routes, engine, catalog, config, metrics, room)
+    return Door(app, routes, engine, catalog, config, metrics, room, report.history)
 
 
 def _add_openai(app: FastAPI, openai: OpenAI) -> None:

@@ -28,6 +28,7 @@ from ridgeline_server.http.exchange import (
 )
 from ridgeline_server.http.waiting import Receive, WaitingRoom
 from ridgeline_server.report import Metrics
+from ridgeline_server.report.history import History
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class Door:
         config: ServerConfig,
         metrics: Metrics,
         room: WaitingRoom,
+        history: History,
     ) -> None:
         self.app = app
         self.room = room
@@ -77,6 +79,7 @@ class Door:
         self._exact = {route.path: route for route in routes if "{" not in route.path}
         self._patterns = [(route.pattern().fullmatch, route) for route in routes if "{" in route.path]
         self._metrics = metrics
+        self._history = history
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection scope."""
@@ -122,8 +125,10 @@ class Door:
         result = exchange.result
         if result is None:
             self._metrics.record_request(route.path, status, now - exchange.received)
+            self._history.record_request(now, status, now - exchange.received)
         else:
             self._metrics.record_request(route.path, status, now - exchange.received, exchange.phases)
+            self._history.record_request(now, status, now - exchange.received, exchange.steps_s(now))
             if result.truncated:
                 self._metrics.record_truncated(result.model, result.truncated)
 

@@ -16,6 +16,7 @@ from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import ClientGoneError, RefusedError
 from ridgeline_server.http.waiting import Receive, Waiter
 from ridgeline_server.report.costs import cost_timing, describe_cost
+from ridgeline_server.report.history import Steps
 from ridgeline_server.report.timings import phases, server_timing
 from ridgeline_server.request import Priority, Request, Result
 
@@ -94,6 +95,12 @@ class Exchange(Waiter):
         """What the answered request cost, as a body carries it."""
         assert self.result is not None and self.phases is not None, "only what was answered has a cost"
         return describe_cost(self.result, self.phases, self.read - self.received)
+
+    def steps_s(self, now: float) -> Steps | None:
+        """Seconds of receive, tokenize, queue, compute and reply, where the engine told."""
+        if self.phases is None:
+            return None
+        return (self.read - self.received, *self.phases, max(now - self.finished, 0.0))
 
     async def body(self, max_bytes: int, budget: ByteBudget) -> bytes:
         """The whole body.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 import orjson
 
 from ridgeline_server.report.figures import FORMULAS, Totals, describe
+from ridgeline_server.report.history import History
 from ridgeline_server.report.replicas import describe_queue, describe_replica
 from ridgeline_server.request import BatchRecord, ModelInfo
 
@@ -17,6 +18,7 @@ class Report:
     """What `/report` tells. The engine hands in each executed batch; memory is bounded by `recent` batches."""
 
     def __init__(self, recent: int = 256) -> None:
+        self.history = History()
         self._recent: deque[BatchRecord] = deque(maxlen=recent)
         self._since_start: dict[str, Totals] = {}
         self._peaks: dict[tuple[str, int, str], float | None] = {}
@@ -27,6 +29,7 @@ class Report:
     def record_batch(self, record: BatchRecord) -> None:
         """Take in one executed batch."""
         self._recent.append(record)
+        self.history.record_batch(record)
         totals = self._since_start.get(record.model)
         if totals is None:
             totals = self._since_start[record.model] = Totals()
