@@ -150,6 +150,7 @@ class Stack:
     embedding_projection_bias: of that matmul
     has_output_projection: a matmul maps the last states back to embedding_size (OPT-350m)
     norms_after_projection: the norm of the embeddings stands behind the projection
+    positions_after_projection: so do the positions, which have the hidden size then
     positions:       rows of the learned table of positions that is added, 0 = none
     has_learned_positions: False for fixed positions that transformers does not hold as a parameter
     type_vocab:      rows of the table of token types, 0 = none
@@ -168,6 +169,7 @@ class Stack:
     embedding_projection_bias: bool = True
     has_output_projection: bool = False
     norms_after_projection: bool = False
+    positions_after_projection: bool = False
     positions: int = 0
     has_learned_positions: bool = True
     type_vocab: int = 0

@@ -17,7 +17,7 @@ def feed_forward(values: Values, kind: Kind, number: int) -> FeedForward:
     bias = is_set(values, kind.feed_forward_bias)
     experts = values.integer("experts", default=1, least=0)
     if experts > 1 and _has_experts(values, number):
-        return _experts(values, experts, activation, gated, bias)
+        return _experts(values, kind, experts, activation, gated, bias)
     width = values.integer("ffn", default=_USUAL_FACTOR * values.integer("hidden"))
     return FeedForward(width, gated, activation, inner_bias=bias, outer_bias=bias)
 
@@ -35,13 +35,12 @@ def _has_experts(values: Values, number: int) -> bool:
     return (number + 1) % values.integer("decoder_sparse_step", default=1) == 0
 
 
-def _experts(values: Values, experts: int, activation: str, gated: bool, bias: bool) -> FeedForward:
+def _experts(values: Values, kind: Kind, experts: int, activation: str, gated: bool, bias: bool) -> FeedForward:
     chosen = values.integer("experts_per_token")
     if chosen > experts:
         raise ShapeError(f"the config lets each token choose {chosen} of {experts} experts")
     width = values.integer("expert_width", "ffn")
-    shared_width = values.integer("shared_expert_intermediate_size", default=0, least=0)
-    has_shared_gate = shared_width > 0
+    shared_width = values.integer("shared_width", default=0, least=0)
     if not shared_width:
         shared_width = width * values.integer("shared_experts", default=0, least=0)
     return FeedForward(
@@ -53,5 +52,5 @@ def _experts(values: Values, experts: int, activation: str, gated: bool, bias: b
         experts=experts,
         experts_per_token=chosen,
         shared_width=shared_width,
-        has_shared_gate=has_shared_gate,
+        has_shared_gate=kind.has_shared_gate and shared_width > 0,
     )

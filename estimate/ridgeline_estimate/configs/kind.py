@@ -30,9 +30,11 @@ class Kind:
     has_types:       token types are added
     query_key_norm:  "head": one norm for every head; "heads": each its own; "all": over all heads at once
     query_key_norm_if: attribute that turns it on
+    query_key_norm_parameters: weights of these norms per element, None = as of the others
     window_every:    every so manieth layer has no window, when the config has one; 0 = each has it
     pooler:          the base class has a tanh pooler
     classifies_pooled: classes for sequences read the pooler; else a dense layer of their own
+    has_shared_gate: a shared expert's output is scaled by a projection of the token to one number
     head_bias:       the language model's head adds a bias
     adapt_layer, adapt: what else differs, for a layer by its number and for the stack
     """
@@ -52,9 +54,11 @@ class Kind:
     final_norm: bool = False
     query_key_norm: QueryKeyNorm = "none"
     query_key_norm_if: str | None = None
+    query_key_norm_parameters: int | None = None
     window_every: int = 0
     pooler: bool = False
     classifies_pooled: bool = False
+    has_shared_gate: bool = False
     head_bias: Flag = False
     adapt_layer: Callable[[Values, Layer, int], Layer] | None = None
     adapt: Callable[[Values, Stack], Stack] | None = None

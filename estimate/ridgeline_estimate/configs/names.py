@@ -15,7 +15,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         "encoder_attention_heads",
         "attention_heads",
     ),
-    "kv_heads": ("num_key_value_heads", "num_kv_heads"),
+    "kv_heads": ("num_key_value_heads", "num_kv_heads", "kv_n_heads"),
     "head_dim": ("head_dim", "attention_head_size", "d_kv"),
     "ffn": (
         "intermediate_size",
@@ -34,6 +34,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "experts": ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"),
     "experts_per_token": ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_top_k", "moe_k"),
     "expert_width": ("moe_intermediate_size",),
+    "shared_width": ("shared_expert_intermediate_size", "shared_intermediate_size"),
     "shared_experts": ("n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert"),
 }
 

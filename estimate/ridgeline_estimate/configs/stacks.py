@@ -66,6 +66,9 @@ def _attention(values: Values, kind: Kind, hidden: int, is_causal: bool) -> Atte
     inputs = is_set(values, kind.input_bias)
     normed = kind.query_key_norm != "none" and (kind.query_key_norm_if is None or values.flag(kind.query_key_norm_if))
     widths = {"none": 0, "head": 2, "heads": heads + kv_heads, "all": heads + kv_heads}[kind.query_key_norm]
+    per_element = kind.query_key_norm_parameters
+    if per_element is None:
+        per_element = norm_parameters(values, kind)
     is_rotary = kind.positions == "rotary"
     return Attention(
         heads=heads,
@@ -78,7 +81,7 @@ def _attention(values: Values, kind: Kind, hidden: int, is_causal: bool) -> Atte
         rotary_dim=_rotary_dim(values, head_dim) if is_rotary else 0,
         has_position_bias=kind.positions in ("alibi", "relative"),
         has_qk_norm=normed,
-        qk_norm_parameters=widths * head_dim * norm_parameters(values, kind) if normed else 0,
+        qk_norm_parameters=widths * head_dim * per_element if normed else 0,
         softcap=values.find("attn_logit_softcapping") is not None,
     )
 

@@ -37,9 +37,8 @@ def _embeddings(stack: Stack, run: Run, place: Place, vocab: int) -> Iterator[Op
     width = stack.embedding_size or stack.hidden
     words = _table(run, place, "words", vocab, width, rows=run.rows, is_first=True)
     yield replace(words, parameters=0) if stack.shares_embeddings else words
-    if stack.positions:
-        op = _table(run, place, "positions", stack.positions, width, rows=run.tokens)
-        yield op if stack.has_learned_positions else replace(op, parameters=0)
+    if not stack.positions_after_projection:
+        yield from _positions(stack, run, place, width)
     if stack.type_vocab:
         yield _table(run, place, "token_types", stack.type_vocab, width, rows=run.rows)
     if stack.relative_positions:
@@ -49,8 +48,17 @@ def _embeddings(stack: Stack, run: Run, place: Place, vocab: int) -> Iterator[Op
     if stack.has_embedding_projection:
         bias = stack.embedding_projection_bias
         yield dense(run, place, "projection", "embeddings", width, stack.hidden, bias)
+    if stack.positions_after_projection:
+        yield from _positions(stack, run, place, stack.hidden)
     if stack.embedding_norm and stack.norms_after_projection:
         yield norm(run, place, "norm", stack.hidden, stack.norm_parameters)
+
+
+def _positions(stack: Stack, run: Run, place: Place, width: int) -> Iterator[Op]:
+    """Positions are the same for every sequence: their rows are read once."""
+    if stack.positions:
+        op = _table(run, place, "positions", stack.positions, width, rows=run.tokens)
+        yield op if stack.has_learned_positions else replace(op, parameters=0)
 
 
 def _table(run: Run, place: Place, name: str, entries: int, width: int, *, rows: int, is_first: bool = False) -> Op:
