@@ -1,6 +1,7 @@
 """What can go wrong in an estimate.
 
 EstimateError
+├── GraphError    a file that is not an ONNX graph, or a graph that cannot run the workload
 └── ShapeError    a config or a stored shape that does not describe a model we can count
 """
 
@@ -13,3 +14,7 @@ class EstimateError(ValueError):
 
 class ShapeError(EstimateError):
     """A config or a stored shape does not describe a model that can be counted."""
+
+
+class GraphError(EstimateError):
+    """A file is not an ONNX graph, or the graph cannot run what was asked for."""
