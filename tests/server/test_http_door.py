@@ -127,7 +127,7 @@ async def test_a_client_that_leaves_cancels_its_work() -> None:
     body = b'{"inputs": "a"}'
     answer = await asyncio.wait_for(drive(server.app, "POST", "/embed", [body], JSON, leave_after_s=0.01), 5)
     assert (answer.status, server.engine.cancelled) == (0, 1)
-    assert 'ridgeline_requests_total{route="/embed",status="499"} 1.0' in server.metrics.render().decode()
+    assert 'ridgeline_requests_total{model="tiny",route="/embed",status="499"} 1.0' in server.metrics.render().decode()
     server.engine.behave = None
     assert (await server.ask_async("POST", "/embed", {"inputs": "a"})).status == 200
 

@@ -58,19 +58,20 @@ def test_metrics_count_requests_batches_and_read_gauges() -> None:
     lines = set(answer.body.decode().splitlines())
     batch = 'model="tiny",replica="0",variant="fp32"'
     for line in (
-        'ridgeline_requests_total{route="/embed",status="200"} 1.0',
-        'ridgeline_requests_total{route="/v1/embeddings",status="404"} 1.0',
-        'ridgeline_requests_total{route="other",status="404"} 1.0',
+        'ridgeline_requests_total{model="tiny",route="/embed",status="200"} 1.0',
+        'ridgeline_requests_total{model="",route="/v1/embeddings",status="404"} 1.0',
+        'ridgeline_requests_total{model="",route="other",status="404"} 1.0',
         'ridgeline_truncated_inputs_total{model="tiny"} 1.0',
-        'ridgeline_request_phase_seconds_count{phase="queue"} 1.0',
+        'ridgeline_request_phase_seconds_count{model="tiny",phase="queue"} 1.0',
+        'ridgeline_request_phase_seconds_count{model="tiny",phase="reply"} 1.0',
         'ridgeline_queue_tokens{model="tiny"} 34.0',
         'ridgeline_queue_sequences{model="other"} 2.0',
         'ridgeline_ready_replicas{model="tiny"} 1.0',
-        'ridgeline_mfu{model="tiny"} 0.24',
-        'ridgeline_padding_waste{model="tiny"} 0.25',
-        'ridgeline_batch_rows_count{model="tiny"} 1.0',
     ):
         assert line in lines
+    assert f"ridgeline_mfu{{{batch}}} 0.24" in lines
+    assert f"ridgeline_padding_waste{{{batch}}} 0.25" in lines
+    assert f"ridgeline_batch_rows_count{{{batch}}} 1.0" in lines
     assert f'ridgeline_tokens_total{{kind="padding",{batch}}} 20.0' in lines
     assert f'ridgeline_flops_total{{kind="possible",{batch}}} 2.5e+10' in lines
 

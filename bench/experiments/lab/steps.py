@@ -44,6 +44,15 @@ _KEYS = (b'"input"', b'"model"', b'"encoding_format"', b'"dimensions"', b'"user"
 _WAITING = 32
 
 
+def batch_record(info: ModelInfo, rows: int) -> BatchRecord:
+    """A batch as the engine records it."""
+    return BatchRecord(
+        model=info.name, variant=info.variant, runtime=info.runtime, precision=info.precision, replica=0, rows=rows,
+        shape=(rows, 32), real_tokens=200, padded_tokens=256, flops=1e9, executed_flops=1.2e9, started=1.0,
+        finished=1.01, peak_flops_per_s=1e12, share=0.5, predicted_s=0.008, bound="compute",
+    )  # fmt: skip
+
+
 class AnsweringEngine:
     """An engine that has every answer already."""
 
@@ -51,7 +60,8 @@ class AnsweringEngine:
         self._info = info
         now = time.monotonic()
         outputs = np.random.default_rng(0).standard_normal((1, info.dim)).astype(np.float32)
-        self.result = Result(info.name, normalize(outputs), [40], 0, 1e9, Instants(now, now, now, now))
+        batches = [batch_record(info, 1)]
+        self.result = Result(info.name, normalize(outputs), [40], 0, 1e9, Instants(now, now, now, now), batches)
 
     async def submit(self, request: Request) -> Result:
         return self.result
@@ -105,7 +115,7 @@ async def http_steps(model: LoadedModel, config: ServerConfig, texts: Sequence[s
         "parse JSON and check": seconds_per_call(parse),
         "serialize the reply": seconds_per_call(serialize),
         "count the request": seconds_per_call(
-            lambda: metrics.record_request("/v1/embeddings", 200, 0.01, (0.001, 0.002, 0.003))
+            lambda: metrics.record_request("/v1/embeddings", 200, 0.01, (0.0, 0.001, 0.002, 0.003, 0.0), model.served.name)
         ),
     }
     return {**parts, "door: admit, headers, deadline": whole - sum(parts.values())}
@@ -153,12 +163,7 @@ def engine_steps(model: LoadedModel, tokens: Sequence[Tokens]) -> dict[str, floa
 
 
 def _count_batch(model: LoadedModel, rows: int) -> float:
-    report, metrics, plan = Report(), Metrics(), model.served.plan
-    record = BatchRecord(
-        model=model.served.name, variant=plan.variant, runtime=plan.runtime, precision=plan.precision, replica=0,
-        rows=rows, shape=(rows, 32), real_tokens=200, padded_tokens=256, flops=1e9, executed_flops=1.2e9, started=1.0,
-        finished=1.01, peak_flops_per_s=1e12, share=0.5,
-    )  # fmt: skip
+    report, metrics, record = Report(), Metrics(), batch_record(model.info(), rows)
 
     def count() -> None:
         report.record_batch(record)

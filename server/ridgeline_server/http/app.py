@@ -53,7 +53,7 @@ def create_app(
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestError, _answer_error)
     app.add_exception_handler(Exception, _answer_error)
-    metrics.read_at_scrape(engine.models, report.recent_totals)
+    metrics.read_at_scrape(engine.models, report.recent_replica_totals)
     report.read_models(engine.models)
     catalog = Catalog(engine)
     openai = OpenAI(engine, catalog, config)

@@ -110,7 +110,9 @@ class Door:
             try:
                 body, headers = await self._answer(route, exchange)
             except ClientGoneError:
-                self._metrics.record_request(route.path, 499, time.monotonic() - exchange.received)
+                self._metrics.record_request(
+                    route.path, 499, time.monotonic() - exchange.received, model=exchange.model
+                )
                 return
             except Exception as error:
                 status, body, headers = _failure(error, route.protocol)
@@ -124,11 +126,12 @@ class Door:
                 self.budget.give_back(exchange.held_bytes)
         result = exchange.result
         if result is None:
-            self._metrics.record_request(route.path, status, now - exchange.received)
+            self._metrics.record_request(route.path, status, now - exchange.received, model=exchange.model)
             self._history.record_request(now, status, now - exchange.received)
         else:
-            self._metrics.record_request(route.path, status, now - exchange.received, exchange.phases)
-            self._history.record_request(now, status, now - exchange.received, exchange.steps_s(now))
+            steps = exchange.steps_s(now)
+            self._metrics.record_request(route.path, status, now - exchange.received, steps, exchange.model)
+            self._history.record_request(now, status, now - exchange.received, steps)
             if result.truncated:
                 self._metrics.record_truncated(result.model, result.truncated)
 

@@ -39,6 +39,7 @@ class Exchange(Waiter):
     given:      the request's headers by lower-case name; of a name that is given twice, the last
     received:   instant at which the request was routed
     read:       instant at which its body was there
+    model:      name of the served model that it asks for, empty while that is not known
     held_bytes: bytes of the budget that its body holds
     params:     what the route's path captured
     priority, is_raw, wants_cost: what its headers ask for
@@ -52,6 +53,7 @@ class Exchange(Waiter):
         "given",
         "held_bytes",
         "is_raw",
+        "model",
         "params",
         "phases",
         "priority",
@@ -65,6 +67,7 @@ class Exchange(Waiter):
         super().__init__(receive)
         self.received = self.read = time.monotonic()
         self.given: dict[bytes, bytes] = dict(scope["headers"])
+        self.model = ""
         self.held_bytes = 0
         self.params: dict[str, str] = {}
         self.priority = Priority.INTERACTIVE
@@ -141,6 +144,7 @@ class Exchange(Waiter):
 
     async def submit(self, engine: Engine, request: Request) -> Result:
         """Have the engine answer. Raises: a RequestError."""
+        self.model = request.model or ""
         try:
             result = await engine.submit(request)
         except RequestError as error:

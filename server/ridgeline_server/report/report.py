@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable
 
 import orjson
@@ -47,6 +47,13 @@ class Report:
     def recent_totals(self) -> dict[str, Totals]:
         """Sums over the recent batches, per model."""
         return sum_per_model(self._recent)
+
+    def recent_replica_totals(self) -> dict[tuple[str, str, int], Totals]:
+        """Sums over the recent batches, per model, variant and replica."""
+        totals: defaultdict[tuple[str, str, int], Totals] = defaultdict(Totals)
+        for record in self._recent:
+            totals[record.model, record.variant, record.replica].add(record)
+        return totals
 
     def as_dict(self) -> dict[str, object]:
         """The whole report; the newest batch first."""

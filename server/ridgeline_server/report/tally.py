@@ -6,7 +6,6 @@ All of them are recorded and read on one thread.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
 
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
@@ -52,30 +51,30 @@ class Distribution:
 
 
 class Distributions:
-    """A histogram with one label: a distribution for each of its values."""
+    """A histogram: a distribution for each tuple of label values."""
 
-    def __init__(self, name: str, text: str, label: str, bounds: tuple[float, ...], values: Iterable[str] = ()) -> None:
+    def __init__(self, name: str, text: str, bounds: tuple[float, ...], *labels: str) -> None:
         self._about = (f"ridgeline_{name}", text)
-        self._label = label
         self._bounds = bounds
-        self._series = {value: Distribution(bounds) for value in values}
+        self._labels = labels
+        self._series: dict[tuple[str, ...], Distribution] = {}
 
-    def of(self, value: str) -> Distribution:
-        """The distribution of that label value."""
-        series = self._series.get(value)
+    def of(self, *values: str) -> Distribution:
+        """The distribution of these label values."""
+        series = self._series.get(values)
         if series is None:
-            series = self._series[value] = Distribution(self._bounds)
+            series = self._series[values] = Distribution(self._bounds)
         return series
 
     def collect(self) -> Metric:
         """The histogram as Prometheus wants it."""
-        family = HistogramMetricFamily(*self._about, labels=(self._label,))
-        for value, series in self._series.items():
+        family = HistogramMetricFamily(*self._about, labels=self._labels)
+        for values, series in self._series.items():
             buckets = []
             seen = 0
             for bound, count in zip((*series.bounds, float("inf")), series.counts, strict=True):
                 seen += count
                 # The library leaves this function untyped.
                 buckets.append((floatToGoString(bound), float(seen)))  # type: ignore[no-untyped-call]
-            family.add_metric([value], buckets, series.total)
+            family.add_metric(values, buckets, series.total)
         return family
