@@ -115,7 +115,9 @@ async def http_steps(model: LoadedModel, config: ServerConfig, texts: Sequence[s
         "parse JSON and check": seconds_per_call(parse),
         "serialize the reply": seconds_per_call(serialize),
         "count the request": seconds_per_call(
-            lambda: metrics.record_request("/v1/embeddings", 200, 0.01, (0.0, 0.001, 0.002, 0.003, 0.0), model.served.name)
+            lambda: metrics.record_request(
+                "/v1/embeddings", 200, 0.01, (0.0, 0.001, 0.002, 0.003, 0.0), model.served.name
+            )
         ),
     }
     return {**parts, "door: admit, headers, deadline": whole - sum(parts.values())}
