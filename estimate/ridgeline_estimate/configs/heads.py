@@ -17,6 +17,8 @@ Role = Literal["encoder", "decoder", "encoder-decoder"]
 _NONE = Head()
 _DEFAULT_LABELS = 2
 _QUESTION_ANSWERING_OUTPUTS = 2
+# transformers 5 ties T5's head even where the config says otherwise.
+_ALWAYS_TIED = frozenset({"t5"})
 # Activations of the dense layer before the classes, where it is not tanh; a name in quotes is the config's.
 _CLASSIFIER_ACTIVATIONS: Mapping[str, str] = {"distilbert": "relu", "electra": "gelu", "deberta-v2": "gelu"}
 
@@ -114,7 +116,8 @@ def _decoder_head(values: Values, kind: Kind, vocab: int, task: str) -> Head:
 
 def _encoder_decoder_head(values: Values, kind: Kind, stack: Stack, vocab: int, task: str) -> Head:
     if task == "text2text-generation":
-        return Head(rows="token", outputs=vocab, is_tied=is_tied(values), has_bias=is_set(values, kind.head_bias))
+        tied = values.model_type in _ALWAYS_TIED or is_tied(values)
+        return Head(rows="token", outputs=vocab, is_tied=tied, has_bias=is_set(values, kind.head_bias))
     if task == "text-classification":
         return Head(rows="sequence", transform=stack.hidden, outputs=labels(values))
     if task == "question-answering":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ridgeline_estimate.configs.decoders import DECODERS
+from ridgeline_estimate.configs.encoder_decoders import ENCODER_DECODERS
 from ridgeline_estimate.configs.encoders import ENCODERS
 
-KNOWN_TYPES = frozenset({*ENCODERS, *DECODERS})
+KNOWN_TYPES = frozenset({*ENCODERS, *DECODERS, *ENCODER_DECODERS})

@@ -41,7 +41,7 @@ _TASK_OF_SUFFIX: Mapping[str, str | None] = {
     "ForMultipleChoice": "multiple-choice",
     "ForCausalLM": "text-generation",
     "ForConditionalGeneration": "text2text-generation",
-    "MTModel": "text2text-generation",
+    "MarianMTModel": "text2text-generation",
     "DoubleHeadsModel": None,
     "LMHeadModel": "text-generation",
     "Model": "feature-extraction",

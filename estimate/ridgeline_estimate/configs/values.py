@@ -22,15 +22,13 @@ class Values:
         self.model_type = str(config.get("model_type") or "unknown")
         self._defaults = class_defaults(self.model_type)
 
+    def with_values(self, values: Mapping[str, Any]) -> Values:
+        """The same config with some values set."""
+        return Values({**self.config, **values})
+
     def find(self, *fields: str) -> Any:
-        """The first value that is there and not null, the config before the defaults; None when there is none."""
-        names = [name for field in fields for name in NAMES.get(field, (field,))]
-        for name in names:
-            if self.config.get(name) is not None:
-                return self.config[name]
-        if any(name in self.config for name in names):
-            return None
-        return next((self._defaults[name] for name in names if self._defaults.get(name) is not None), None)
+        """The first field's value, else the next one's; None when there is none."""
+        return next((value for field in fields if (value := self._find(field)) is not None), None)
 
     def integer(self, *fields: str, default: int | None = None, least: int = 1) -> int:
         """A whole number. Raises ShapeError when it is none, or absent and without a default."""
@@ -81,6 +79,16 @@ class Values:
         if not isinstance(value, (list, tuple)) or not all(isinstance(entry, str) for entry in value):
             raise ShapeError(f"the config's {field} is {value!r}; it should be a list of words")
         return tuple(value)
+
+    def _find(self, field: str) -> Any:
+        names = NAMES.get(field, (field,))
+        for source in (self.config, self._defaults):
+            for name in names:
+                if source.get(name) is not None:
+                    return source[name]
+            if any(name in source for name in names):
+                return None
+        return None
 
     def _normalized(self, field: str) -> Any:
         """What optimum's registry of normalized configs calls by a name that is not in NAMES."""

@@ -171,6 +171,6 @@ def _keys(attention: Attention, run: Run) -> int:
 
 
 def _hidden_share(attention: Attention, run: Run, keys: int) -> float:
-    if attention.is_cross:
+    if attention.is_cross or not keys:
         return 0.0
     return hidden_pairs(run.tokens, keys, attention.is_causal, attention.window) / (run.tokens * keys)

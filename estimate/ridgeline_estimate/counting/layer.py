@@ -19,7 +19,7 @@ def layer_ops(layer: Layer, stack: Stack, run: Run, place: Place, waiting: int) 
     returns the operations, and how many outputs wait after this layer
     """
     ops: list[Op] = []
-    parts = _parts(layer)
+    parts = _parts(layer, run)
     for number, (name, part) in enumerate(parts):
         inner = Place(place.named(name), place.layer, place.owns_weights)
         if layer.norm_placement in ("pre", "sandwich") and _has_norm_before(layer, number, len(parts)):
@@ -36,14 +36,33 @@ def layer_ops(layer: Layer, stack: Stack, run: Run, place: Place, waiting: int) 
             waiting += 1
         else:
             ops.append(_norm(stack, run, inner, "norm", 1))
+    if layer.cross is not None and not run.source:
+        ops.append(_idle_cross(layer.cross, stack, run, place))
     if layer.conv_kernel_size:
         ops += _convolution(layer, stack, run, place)
     return ops, waiting
 
 
-def _parts(layer: Layer) -> list[tuple[str, Attention | FeedForward]]:
-    named = (("attention", layer.attention), ("cross", layer.cross), ("feed_forward", layer.feed_forward))
+def _parts(layer: Layer, run: Run) -> list[tuple[str, Attention | FeedForward]]:
+    """What runs: attention to an encoder does not where there is none."""
+    cross = layer.cross if run.source else None
+    named = (("attention", layer.attention), ("cross", cross), ("feed_forward", layer.feed_forward))
     return [(name, part) for name, part in named if part is not None]
+
+
+def _idle_cross(cross: Attention, stack: Stack, run: Run, place: Place) -> Op:
+    """Attention to an encoder in a model that has none (BartForCausalLM): weights that nothing reads."""
+    inner = Place(place.named("cross"), place.layer, place.owns_weights)
+    ops = [*attention_ops(cross, run, inner, stack.hidden, stack.norm_parameters), _norm(stack, run, inner, "norm", 0)]
+    return Op(
+        name=place.named("cross"),
+        part="projections",
+        layer=place.layer,
+        parameters=sum(op.parameters for op in ops),
+        dtype=run.precision.matmul,
+        fused=True,
+        vectors=sum(op.vectors for op in ops),
+    )
 
 
 def _has_norm_before(layer: Layer, number: int, parts: int) -> bool:
