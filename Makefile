@@ -23,6 +23,7 @@ serve: setup $(BUNDLE)/ridgeline.json
 	@exec $(BIN)/ridgeline serve $(BUNDLE)
 
 test: setup
+	@tests/browser/install.sh
 	$(BIN)/pytest -m "not gpu"
 
 check: setup

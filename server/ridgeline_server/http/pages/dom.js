@@ -13,7 +13,7 @@ export function element(tag, className, ...children) {
 
 // A number, and its unit in small letters.
 export function writeFigure(id, [number, unit]) {
-  byId(id).replaceChildren(number, ...(unit ? [element("small", "", unit)] : []));
+  byId(id).replaceChildren(number, ...(unit ? [" ", element("small", "", unit)] : []));
 }
 
 export function write(id, text) {
