@@ -8,6 +8,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import inf
 
 from ridgeline_export.bundle import Bundle
@@ -160,8 +161,8 @@ class ServedModel:
     def on_loaded(self, replica: Replica) -> None:
         self.load_error = None
         self._batch_costs[replica.index] = BatchCosts(self.plan.grid, replica.batch_s)
-        predictor = make_predictor(self.costs, replica.load.plan, replica.peak_flops_per_s)
-        self._rooflines.prepare(replica.index, predictor, self.plan.grid.shapes)
+        make = partial(make_predictor, self.costs, self.bundle, replica.load.plan, replica.peak_flops_per_s)
+        self._rooflines.prepare(replica.index, make, self.plan.grid.shapes)
         self.was_ready.set()
         self._dispatch_soon()
 

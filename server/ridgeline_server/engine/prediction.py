@@ -1,13 +1,30 @@
-"""What the roofline says of each shape that a replica executes, worked out once, so that a batch costs a look-up."""
+"""What the roofline says of a replica's batches: from a calibration of this machine, else the peak alone."""
 
 from __future__ import annotations
 
+import json
+import logging
+from dataclasses import asdict, replace
 from typing import Protocol
 
+from ridgeline_estimate.architecture import Architecture
+from ridgeline_estimate.calibrated import Calibration, Host, find_calibration, read_calibrations
+from ridgeline_estimate.counting import model_ops
+from ridgeline_estimate.errors import EstimateError
+from ridgeline_estimate.precision import Precision, find_precision
+from ridgeline_estimate.reading import read_architecture
+from ridgeline_estimate.roofline import predict
+from ridgeline_estimate.workload import Workload
+from ridgeline_export.bundle import Bundle
 from ridgeline_server.engine.cost import CostTable
 from ridgeline_server.request import Roofline, ShapePrediction
 from ridgeline_server.runtimes.base import Plan
 from ridgeline_server.runtimes.grid import Shape
+from ridgeline_server.runtimes.machine import this_machine
+
+log = logging.getLogger(__name__)
+
+_DYNAMIC = "int8-dynamic"
 
 
 class Predictor(Protocol):
@@ -48,11 +65,77 @@ class ArithmeticPredictor:
         )
 
 
-def make_predictor(costs: CostTable, plan: Plan, peak_flops_per_s: float | None) -> Predictor | None:
-    """A predictor for a replica that runs the plan, None when nothing is known of its device.
+class CalibratedPredictor:
+    """Predicts from peaks, bandwidths and efficiencies that were measured on this machine, operation by operation."""
+
+    def __init__(
+        self, costs: CostTable, architecture: Architecture, precision: Precision, calibration: Calibration
+    ) -> None:
+        self._costs = costs
+        self._architecture = architecture
+        self._precision = precision
+        self._calibration = calibration
+
+    def predict(self, shape: Shape) -> ShapePrediction:
+        """The sum over the model's operations."""
+        rows, length = shape
+        ops = model_ops(self._architecture, Workload(rows, length), self._precision)
+        prediction = predict(ops, self._calibration.device, self._calibration.efficiency)
+        return ShapePrediction(shape, prediction.seconds, prediction.bound, self._costs.executed(shape))
+
+    def roofline(self, shapes: tuple[ShapePrediction, ...]) -> Roofline:
+        """All that was measured."""
+        calibration = self._calibration
+        device, efficiency = calibration.device, asdict(calibration.efficiency)
+        return Roofline(
+            is_complete=True,
+            flops_per_s={dtype: peak.flops_per_s for dtype, peak in device.peaks.items()},
+            bytes_per_s=None if device.bandwidth is None else device.bandwidth.bytes_per_s,
+            efficiency={name: float(value) for name, value in efficiency.items() if name != "source"},
+            source=f"`ridgeline devices --calibrate` here: {calibration.runtime} in {calibration.precision}, "
+            f"{calibration.threads} threads, {calibration.concurrency} batches at once; {efficiency['source']}; "
+            f"median error there {calibration.median_error:.0%}, 90th percentile {calibration.p90_error:.0%}",
+            shapes=shapes,
+        )
+
+
+def make_predictor(costs: CostTable, bundle: Bundle, plan: Plan, peak_flops_per_s: float | None) -> Predictor | None:
+    """A predictor for a replica that runs the plan, None when nothing is known of its device. Takes milliseconds.
 
     peak_flops_per_s: as the worker measured it on the replica's cores, None = not measured
     """
-    if peak_flops_per_s is None:
+    calibration = _find_calibration(plan)
+    if calibration is not None:
+        try:
+            config = json.loads((bundle.path / "config.json").read_text(encoding="utf-8"))
+            architecture = read_architecture(config, bundle.manifest.task)
+            predictor = CalibratedPredictor(costs, architecture, _precision(plan), calibration)
+            predictor.predict(plan.grid.shapes[0])
+            return predictor
+        except (OSError, ValueError, EstimateError) as error:
+            log.warning("batches of %s are predicted from the peak alone: %s", bundle.path, error)
+    return None if peak_flops_per_s is None else ArithmeticPredictor(costs, plan, peak_flops_per_s)
+
+
+def _find_calibration(plan: Plan) -> Calibration | None:
+    """The calibration of just this way to run, None when there is none."""
+    if plan.device_share != 1.0 or (plan.precision == "int8" and plan.float_precision != "fp32"):
         return None
-    return ArithmeticPredictor(costs, plan, peak_flops_per_s)
+    found = read_calibrations()
+    if not found:
+        return None
+    machine = this_machine()
+    here = Host(machine.cpu, machine.cores, machine.gpus, machine.packages)
+    return find_calibration(
+        (each for each in found if each.host == here),
+        _DYNAMIC if plan.variant == _DYNAMIC else plan.precision,
+        runtime=plan.runtime,
+        kind=plan.device.kind,
+        threads=plan.threads,
+        concurrency=plan.concurrency,
+    )
+
+
+def _precision(plan: Plan) -> Precision:
+    precision = find_precision(plan.precision)
+    return replace(precision, activations=plan.float_precision) if plan.precision == "int8" else precision
