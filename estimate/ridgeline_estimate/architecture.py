@@ -23,7 +23,8 @@ class Attention:
     is_rotary:       queries and keys are rotated by their positions
     rotary_dim:      how many elements of each head are rotated, 0 = all
     has_position_bias: a bias per head and relative position is added to the scores (T5, MPNet, ALiBi)
-    position_bias_parameters: size of the table of these biases, 0 where another layer owns it or it is fixed
+    position_bias_parameters: size of the table of these biases (RoFormer: of its rotations), 0 where
+                     another layer owns it or it is fixed
     is_scaled:       scores are multiplied by a scale (T5 does not)
     has_qk_norm:     queries and keys are normalized (Qwen3)
     qk_norm_parameters: weights of both norms together

@@ -8,6 +8,7 @@ from typing import Any
 
 from ridgeline_estimate.architecture import Architecture, Head, Stack
 from ridgeline_estimate.configs.decoders import DECODERS
+from ridgeline_estimate.configs.dropouts import read_dropout
 from ridgeline_estimate.configs.encoder_decoders import (
     ENCODER_DECODERS,
     Pair,
@@ -98,6 +99,7 @@ def _architecture(
         decoder=decoder,
         head=_head(values, kind, encoder, decoder, vocab, task, is_base),
         max_positions=_max_positions(kind, encoder, decoder),
+        dropout=read_dropout(values),
     )
 
 

@@ -22,6 +22,8 @@ _BASE = {field.name for field in dataclasses.fields(transformers.PreTrainedConfi
 
 def class_defaults(model_type: str) -> dict[str, Any]:
     """Attributes that may decide a cost, as the class has them before it derives some from others."""
+    if model_type not in transformers.CONFIG_MAPPING:  # its code is not transformers' own
+        return {}
     fields = dataclasses.fields(transformers.CONFIG_MAPPING[model_type])
     found = {}
     for field in fields:

@@ -22,10 +22,23 @@ _DEFAULTS: Mapping[str, Mapping[str, float]] = {
     **dict.fromkeys(("gpt2", "gpt_bigcode", "openai-gpt"), {"resid_pdrop": 0.1, "attn_pdrop": 0.1}),
     **dict.fromkeys(("t5", "mt5", "umt5", "longt5", "switch_transformers"), {"dropout_rate": 0.1}),
     **dict.fromkeys(
-        ("bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "led", "marian", "mbart", "mvp", "opt", "pegasus"),
+        (
+            "bart",
+            "bigbird_pegasus",
+            "blenderbot",
+            "blenderbot-small",
+            "led",
+            "marian",
+            "mbart",
+            "mvp",
+            "opt",
+            "pegasus",
+        ),
         {"dropout": 0.1},
     ),
-    **dict.fromkeys(("distilbert", "m2m_100", "nllb-moe", "plbart", "xglm"), {"dropout": 0.1, "attention_dropout": 0.1}),
+    **dict.fromkeys(
+        ("distilbert", "m2m_100", "nllb-moe", "plbart", "xglm"), {"dropout": 0.1, "attention_dropout": 0.1}
+    ),
     "ctrl": {"resid_pdrop": 0.1},
     "prophetnet": {"dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.1},
     "seed_oss": {"residual_dropout": 0.1, "attention_dropout": 0.1},

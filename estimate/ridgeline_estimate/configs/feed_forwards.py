@@ -19,7 +19,8 @@ def feed_forward(values: Values, kind: Kind, number: int) -> FeedForward:
     if experts > 1 and _has_experts(values, number):
         return _experts(values, kind, experts, activation, gated, bias)
     width = values.integer("ffn", default=_USUAL_FACTOR * values.integer("hidden"))
-    return FeedForward(width, gated, activation, inner_bias=bias, outer_bias=bias)
+    outer_bias = bias if kind.outer_bias is None else is_set(values, kind.outer_bias)
+    return FeedForward(width, gated, activation, inner_bias=bias, outer_bias=outer_bias)
 
 
 def _has_experts(values: Values, number: int) -> bool:

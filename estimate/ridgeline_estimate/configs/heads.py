@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-from ridgeline_estimate.architecture import Head, Stack
+from ridgeline_estimate.architecture import Head, Rows, Stack
 from ridgeline_estimate.configs.kind import Kind, is_set
 from ridgeline_estimate.configs.stacks import norm_parameters
 from ridgeline_estimate.configs.values import Values
@@ -20,7 +20,13 @@ _QUESTION_ANSWERING_OUTPUTS = 2
 # transformers 5 ties T5's head even where the config says otherwise.
 _ALWAYS_TIED = frozenset({"t5"})
 # Activations of the dense layer before the classes, where it is not tanh; a name in quotes is the config's.
-_CLASSIFIER_ACTIVATIONS: Mapping[str, str] = {"distilbert": "relu", "electra": "gelu", "deberta-v2": "gelu"}
+_CLASSIFIER_ACTIVATIONS: Mapping[str, str] = {
+    "distilbert": "relu",
+    "electra": "gelu",
+    "deberta-v2": "gelu",
+    "eurobert": "gelu",
+    "roformer": "gelu",
+}
 
 
 def read_head(values: Values, kind: Kind, stack: Stack, vocab: int, role: Role, task: str, *, is_base: bool) -> Head:
@@ -53,6 +59,8 @@ def is_tied(values: Values) -> bool:
 
 def masked_lm_head(values: Values, kind: Kind, stack: Stack, vocab: int) -> Head:
     """A dense layer, its activation and norm, and the word table."""
+    if not kind.masked_lm_transform:
+        return Head(rows="token", outputs=vocab, is_tied=is_tied(values), has_bias=is_set(values, kind.head_bias))
     in_embedding_width = values.model_type in ("albert", "electra", "roformer", "convbert") or (
         values.model_type in ("deberta", "deberta-v2") and values.flag("legacy", True)
     )
@@ -82,10 +90,12 @@ def _encoder_head(values: Values, kind: Kind, stack: Stack, vocab: int, task: st
 
 def _sequence_head(values: Values, kind: Kind, stack: Stack, task: str) -> Head:
     outputs = labels(values) if task == "text-classification" else 1
-    rows: Literal["sequence", "choice"] = "sequence" if task == "text-classification" else "choice"
+    rows: Rows = "sequence" if task == "text-classification" else "choice"
     if kind.classifies_pooled or (task == "multiple-choice" and kind.pooler):
         return Head(rows=rows, outputs=outputs, pooler=True)
     activation = _CLASSIFIER_ACTIVATIONS.get(values.model_type, "tanh")
+    if values.model_type == "eurobert" and values.text("classifier_pooling") == "late":
+        rows = "token"  # it averages what it found for the tokens
     head = Head(rows=rows, transform=stack.hidden, outputs=outputs, activation=activation)
     return _as_modernbert(values, kind, head) if values.model_type == "modernbert" else head
 

@@ -23,7 +23,7 @@ class Kind:
     norms:           of each layer, where no attribute says otherwise
     placement, is_parallel, is_gated, final_norm, embedding_norm: as in Layer, FeedForward and Stack
     input_bias, output_bias: of queries, keys and values, and of attention's output
-    feed_forward_bias: of all its matmuls
+    feed_forward_bias: of all its matmuls; outer_bias: of the last one, None = as of the others
     positions:       "learned" table; "rotary"; "alibi": fixed biases of scores; "fixed" table that holds no parameters;
                      "relative": learned biases of scores
     position_offset: rows of the table beside max_position_embeddings
@@ -34,6 +34,7 @@ class Kind:
     window_every:    every so manieth layer has no window, when the config has one; 0 = each has it
     pooler:          the base class has a tanh pooler
     classifies_pooled: classes for sequences read the pooler; else a dense layer of their own
+    masked_lm_transform: a dense layer and a norm stand before the masked language model's last matrix
     has_shared_gate: a shared expert's output is scaled by a projection of the token to one number
     head_bias:       the language model's head adds a bias
     adapt_layer, adapt: what else differs, for a layer by its number and for the stack
@@ -47,6 +48,7 @@ class Kind:
     input_bias: Flag = True
     output_bias: Flag = True
     feed_forward_bias: Flag = True
+    outer_bias: Flag | None = None
     positions: Positions = "learned"
     position_offset: int = 0
     has_types: bool = False
@@ -58,6 +60,7 @@ class Kind:
     window_every: int = 0
     pooler: bool = False
     classifies_pooled: bool = False
+    masked_lm_transform: bool = True
     has_shared_gate: bool = False
     head_bias: Flag = False
     adapt_layer: Callable[[Values, Layer, int], Layer] | None = None
