@@ -5,7 +5,7 @@ import pytest
 
 from ridgeline_server.report import Report
 from ridgeline_server.report.figures import FORMULAS
-from ridgeline_server.report.median import MEDIAN_ERROR, RunningMedian
+from ridgeline_server.report.percentiles import PERCENTILE_ERROR
 from ridgeline_server.report.timings import phases, server_timing
 from ridgeline_server.request import Instants, ReplicaInfo, Roofline, ShapePrediction
 from tests.server.http_fakes import batch_record, model_info
@@ -80,22 +80,8 @@ def test_batches_are_held_against_their_predictions() -> None:
     assert (first["predicted_s"], first["predicted_over_measured"], first["bound"]) == (0.1, 0.2, "memory")
     assert (unknown["predicted_s"], unknown["predicted_over_measured"], unknown["bound"]) == (None, None, None)
     for summary in answer["summary"].values():  # type: ignore[attr-defined]
-        assert summary["tiny"]["median_predicted_over_measured"] == pytest.approx(0.9, rel=MEDIAN_ERROR)
+        assert summary["tiny"]["median_predicted_over_measured"] == pytest.approx(0.9, rel=PERCENTILE_ERROR)
         assert summary["tiny"]["bounds"] == {"memory": 5}
-
-
-def test_a_running_median_is_as_near_as_it_says() -> None:
-    assert RunningMedian().value is None
-    for scale in (1e-3, 1.0, 700.0):
-        ratios = [scale * (1 + number / 10) ** 2 for number in range(101)]
-        median = RunningMedian()
-        for ratio in (*ratios, math.nan):
-            median.add(ratio)
-        assert median.value == pytest.approx(ratios[50], rel=MEDIAN_ERROR)
-    median = RunningMedian()
-    for ratio in (0.0, math.inf, 1e300):
-        median.add(ratio)
-    assert median.value == pytest.approx(1e6, rel=MEDIAN_ERROR)
 
 
 def test_queues_and_replicas_are_told_as_they_are() -> None:

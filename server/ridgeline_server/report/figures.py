@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ridgeline_server.report.median import MEDIAN_ERROR, RunningMedian
+from ridgeline_server.report.percentiles import PERCENTILE_ERROR, Percentiles
 from ridgeline_server.request import BatchRecord
 
 FORMULAS: dict[str, dict[str, str]] = {
@@ -57,7 +57,7 @@ FORMULAS: dict[str, dict[str, str]] = {
     },
     "median_predicted_over_measured": {
         "formula": "median of predicted_over_measured over the batches",
-        "source": f"within {MEDIAN_ERROR:.0%}, since ratios are counted in buckets; the median of measured over "
+        "source": f"within {PERCENTILE_ERROR:.0%}, since ratios are counted in buckets; the median of measured over "
         "predicted is its inverse",
     },
     "bounds": {"formula": "number of batches by bound", "source": "batches that have a prediction"},
@@ -146,7 +146,7 @@ class Totals:
     measured_flops: float = 0.0
     measured_executed_flops: float = 0.0
     possible_flops: float = 0.0
-    predicted_over_measured: RunningMedian = field(default_factory=RunningMedian)
+    predicted_over_measured: Percentiles = field(default_factory=Percentiles)
     bounds: dict[str, int] = field(default_factory=dict)
 
     def add(self, record: BatchRecord) -> None:
@@ -199,6 +199,6 @@ class Totals:
             "mfu": self.mfu,
             "hfu": self.hfu,
             "padding_waste": self.padding_waste,
-            "median_predicted_over_measured": self.predicted_over_measured.value,
+            "median_predicted_over_measured": self.predicted_over_measured.at(0.5)[0],
             "bounds": dict(self.bounds),
         }

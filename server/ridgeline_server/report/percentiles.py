@@ -1,4 +1,4 @@
-"""Percentiles of durations, in memory that does not grow with their number."""
+"""Percentiles of durations and ratios, in memory that does not grow with their number."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _LEAST_S, _MOST_S = 1e-6, 1e5
 
 
 class Percentiles:
-    """Counts durations in buckets of equal relative width; those out of [1 µs, 28 h] count as its ends."""
+    """Counts durations in buckets of equal relative width; those out of [1 µs, 28 h] count as its ends.
+
+    Ratios fit as they are, as numbers between 1e-6 and 1e5.
+    """
 
     __slots__ = ("counts", "total")
 
