@@ -14,7 +14,7 @@ from ridgeline_estimate.graph.control_flow import CONTROL_FLOW
 from ridgeline_estimate.graph.inputs import bind_inputs
 from ridgeline_estimate.graph.model import FLOATING, SMALL, Call, UnknownShape, Value, Weight
 from ridgeline_estimate.graph.propagate import Propagation
-from ridgeline_estimate.graph.proto import Proto, read_proto
+from ridgeline_estimate.graph.proto import Proto, needed_names, read_proto
 from ridgeline_estimate.graph.registry import Cost, find_handler
 from ridgeline_estimate.graph.structure import Structure
 from ridgeline_estimate.op import Op
@@ -85,12 +85,16 @@ class Graph:
         found = [name for name, _ in formats.most_common() if name in ("fp32", "fp16", "bf16")]
         return find_precision(found[0] if found else "fp32")
 
+    @cached_property
+    def _used(self) -> frozenset[str]:
+        return frozenset(name for node in self._proto.body.nodes for name in needed_names(node))
+
     def count(self, workload: Workload) -> GraphCount:
         """Its operations on a workload.
 
         Raises GraphError when it cannot run it: no KV cache, other sizes fixed in the file, training.
         """
-        values, symbols, notes = bind_inputs(self._proto.body.inputs, workload)
+        values, symbols, notes = bind_inputs(self._proto.body.inputs, self._used, workload)
         state = Propagation(self._proto, symbols, CONTROL_FLOW, notes)
         calls = [call for call in state.run(self._proto.body, dict(values)) if not _is_folded(call)]
         counter = _Counter(Structure(calls), state.warnings)

@@ -33,9 +33,12 @@ class Lengths:
         return self.past + self.new
 
 
-def bind_inputs(inputs: Sequence[Declared], workload: Workload) -> tuple[dict[str, Value], dict[str, int], list[str]]:
+def bind_inputs(
+    inputs: Sequence[Declared], used: frozenset[str], workload: Workload
+) -> tuple[dict[str, Value], dict[str, int], list[str]]:
     """The graph's inputs on a workload, the sizes that symbols stand for, and warnings about what was assumed.
 
+    used: names of the inputs that nodes read; of the others nothing is assumed
     Raises GraphError when the graph cannot run the workload: no KV cache, other sizes fixed in the file, training.
     """
     names = [_PREFIX.sub("", value.name) for value in inputs]
@@ -49,7 +52,7 @@ def bind_inputs(inputs: Sequence[Declared], workload: Workload) -> tuple[dict[st
         here = lengths
         if has_decoder_ids and not name.startswith("decoder_") and not _is_cache(name, value):
             here = Lengths(lengths.batch, lengths.source, 0, lengths.source)
-        shape = _shape(name, value, here, symbols, warnings)
+        shape = _shape(name, value, here, symbols, warnings if value.name in used else [])
         values[value.name] = Value(value.name, value.element_type, shape, constant=_constant(name, shape, here))
     return values, symbols, warnings
 
@@ -95,6 +98,11 @@ def _shape(name: str, value: Declared, lengths: Lengths, symbols: dict[str, int]
     for axis, (size, role) in enumerate(zip(value.shape, roles, strict=True)):
         if isinstance(size, int):
             _check_fixed(value.name, axis, size, role, name in _PLAIN)
+            if role is not None and role != size and name not in _PLAIN:
+                kind = "of the KV cache" if _is_cache(name, value) else f"of input '{value.name}'"
+                note = f"the file fixes axis {axis} {kind} to {size}, {role} was asked for; it is counted as {size}"
+                if note not in warnings:
+                    warnings.append(note)
             shape.append(size)
             continue
         found = _by_symbol(size, role, lengths, symbols)
@@ -115,8 +123,11 @@ def _roles(name: str, value: Declared, lengths: Lengths) -> Sequence[int | None]
     roles: list[int | None] = [None] * rank
     if _is_cache(name, value):
         tokens = lengths.source if _ENCODER.search(name) else lengths.past
+        if rank >= 4:
+            # [batch, heads, tokens, head_dim], or keys and values in one: [2, batch, heads, tokens, head_dim]
+            roles[-4], roles[-2] = lengths.batch, tokens
+            return roles
         free = [axis for axis, size in enumerate(value.shape or ()) if not isinstance(size, int)]
-        # [batch, heads, tokens, head_dim], or both in one: [2, batch, heads, tokens, head_dim]
         for axis, size in zip(free, (lengths.batch, tokens), strict=False):
             roles[axis] = size
         return roles
@@ -170,6 +181,8 @@ def _is_telling(symbol: str) -> bool:
 def _check_fixed(name: str, axis: int, size: int, role: int | None, is_plain: bool) -> None:
     if is_plain and role is not None and size != role and axis < 2:
         wanted, option = ("sequences", "batch") if axis == 0 else ("tokens", "seq")
+        if option == "seq" and name.startswith("decoder_"):
+            option = "target"
         raise GraphError(
             f"the file fixes axis {axis} of input '{name}' to {size} {wanted}, {role} were asked for; "
             f"choose {option} {size}, or export the graph with dynamic axes"

@@ -10,6 +10,7 @@ import numpy as np
 
 from ridgeline_estimate.graph.model import (
     SMALL,
+    Array,
     Axis,
     Body,
     Call,
@@ -103,6 +104,12 @@ class Propagation:
             shape = call.inputs[0].shape[call.attribute("start", 0) : call.attribute("end")]
             call.output.constant = np.asarray(shape, np.int64)
             return
+        if node.op_type == "ScatterElements" and (counts := _even_histogram(call)) is not None:
+            call.output.constant = counts
+            note = f"{len(counts)} experts are taken to get equally many tokens; which they get is data"
+            if note not in self.warnings:
+                self.warnings.append(note)
+            return
         if node.domain not in (STANDARD, "ai.onnx") or not node.inputs or node.op_type.startswith(_RANDOM):
             return
         values = [value for value in (*call.inputs, *call.outputs) if value is not None]
@@ -113,6 +120,22 @@ class Propagation:
         for value, array in zip(call.outputs, self.proto.evaluate(call) or (), strict=False):
             if value is not None:
                 value.constant = array
+
+
+def _even_histogram(call: Call) -> Array | None:
+    """Counts of how often each of E values occurs in data, as routers of experts make them: taken to be even.
+
+    Their sum, which decides the cost, does not depend on that. None when the call counts nothing.
+    """
+    zeros, updates = call.optional(0), call.optional(2)
+    if call.attribute("reduction") != "add" or zeros is None or zeros.constant is None or updates is None:
+        return None
+    ones = updates.producer.optional(0) if updates.producer and updates.producer.node.op_type == "Expand" else updates
+    is_count = ones is not None and ones.constant is not None and (ones.constant == 1).all()
+    if not is_count or zeros.constant.ndim != 1 or zeros.constant.any() or updates.shape is None:
+        return None
+    bounds = np.linspace(0, updates.elements, zeros.constant.size + 1).round()
+    return np.diff(bounds).astype(zeros.constant.dtype)
 
 
 def _limit(value: Value) -> int:

@@ -163,7 +163,7 @@ def _sorted(nodes: list[Node], available: set[str]) -> Iterator[Node]:
     while waiting:
         blocked = []
         for node in waiting:
-            if any(name in made_here and name not in ready for name in _needs(node)):
+            if any(name in made_here and name not in ready for name in needed_names(node)):
                 blocked.append(node)
             else:
                 ready.update(node.outputs)
@@ -173,12 +173,12 @@ def _sorted(nodes: list[Node], available: set[str]) -> Iterator[Node]:
         waiting = blocked
 
 
-def _needs(node: Node) -> Iterator[str]:
+def needed_names(node: Node) -> Iterator[str]:
     """Names that a node reads, those that its subgraphs take from outside among them."""
     yield from node.inputs
     for body in node.bodies.values():
         for inner in body.nodes:
-            yield from _needs(inner)
+            yield from needed_names(inner)
         yield from body.outputs
 
 
@@ -225,10 +225,15 @@ def _declared(info: onnx.ValueInfoProto) -> Declared:
     kind = info.type.tensor_type
     shape: tuple[Axis, ...] | None = None
     if kind.HasField("shape"):
-        shape = tuple(
-            axis.dim_value if axis.HasField("dim_value") else (axis.dim_param or None) for axis in kind.shape.dim
-        )
+        shape = tuple(_axis(axis) for axis in kind.shape.dim)
     return Declared(info.name, kind.elem_type, shape)
+
+
+def _axis(axis: onnx.TensorShapeProto.Dimension) -> Axis:
+    if axis.HasField("dim_value"):
+        return axis.dim_value
+    # Exporters write sizes as text where they had taken them for symbols at first.
+    return int(axis.dim_param) if axis.dim_param.isdigit() else axis.dim_param or None
 
 
 def _constant(proto: onnx.NodeProto, directory: Path) -> Weight:
