@@ -112,3 +112,18 @@ def test_the_report_relates_latency_to_flops(fp32: RunningServer) -> None:
     assert batch["real_tokens"] <= batch["padded_tokens"]
     assert batch["achieved_flops_per_s"] == pytest.approx(batch["flops"] / batch["latency_s"])
     assert 0 < batch["mfu"] < 1.5
+    assert batch["predicted_over_measured"] == pytest.approx(batch["predicted_s"] / batch["latency_s"])
+
+
+def test_replies_tell_what_they_should_have_taken(fp32: RunningServer) -> None:
+    model = httpx.get(f"{fp32.url}/v1/models").json()["data"][0]["id"]
+    body = {"model": model, "input": "Hello, ridge."}
+    response = httpx.post(f"{fp32.url}/v1/embeddings", json=body, headers={"X-Ridgeline-Cost": "body"})
+    cost = response.json()["ridgeline"]
+    assert 0 < cost["predicted_s"] and 0 < cost["share_of_peak"] < 1.5
+    assert cost["measured_s"] == pytest.approx(cost["timings"]["compute_s"])
+    timing = response.headers["Server-Timing"]
+    assert f"predict;dur={cost['predicted_s'] * 1e3:.3f}" in timing and "mfu;desc=" in timing
+    (replica,) = httpx.get(f"{fp32.url}/report").json()["replicas"]
+    predicted = {tuple(each["shape"]): each["predicted_s"] for each in replica["roofline"]["shapes"]}
+    assert (replica["state"], cost["predicted_s"] in predicted.values()) == ("ready", True)

@@ -33,8 +33,8 @@ _HEADERS: Schema = {
         "also its estimated FLOPs (`flops`), and of the batches that it ran in the share of the device's peak (`mfu`) "
         "and the predicted milliseconds (`predict`), where they are known",
         "schema": {"type": "string"},
-        "example": "receive;dur=0.069, tokenize;dur=0.340, queue;dur=0.428, compute;dur=2.050, reply;dur=0.568, "
-        'total;dur=3.454, flops;desc="1.281e+08", mfu;desc="0.083", predict;dur=1.730',
+        "example": "receive;dur=0.094, tokenize;dur=0.148, queue;dur=0.396, compute;dur=3.472, reply;dur=0.608, "
+        'total;dur=4.718, flops;desc="1.285e+08", mfu;desc="0.022", predict;dur=0.409',
     },
     "X-Request-Id": {"description": "The request's id", "schema": {"type": "string"}},
 }
