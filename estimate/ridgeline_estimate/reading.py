@@ -28,16 +28,18 @@ from ridgeline_estimate.errors import ShapeError
 _ENCODER_ALONE = ("EncoderModel", "ForTokenClassification")
 
 
-def read_architecture(config: Mapping[str, Any], task: str | None = None) -> Architecture:
+def read_architecture(config: Mapping[str, Any], task: str | None = None, *, is_complete: bool = False) -> Architecture:
     """What a model is made of, from its config.json.
 
-    task: optimum's name of what runs; then only what that task needs is counted, so that feature-extraction has no
-          pooler. None = the class in `architectures`, whole.
+    task:        optimum's name of what runs; then only what that task needs is counted, so that feature-extraction has
+                 no pooler. None = the class in `architectures`, whole.
+    is_complete: the config holds all attributes, as a bundle's does. Else transformers and optimum are loaded, where
+                 they are installed, to fill in what the config of a type that is unknown here leaves out.
     Raises ShapeError when the config describes no text Transformer that can be counted.
     """
     if not isinstance(config, Mapping):
         raise ShapeError(f"a model's config is a JSON object, not {type(config).__name__}")
-    values = Values(config)
+    values = Values(config, is_complete=is_complete)
     _refuse_several_parts(values)
     name = class_name(config)
     found = task_of(name, task)
@@ -62,6 +64,11 @@ def _refuse_several_parts(values: Values) -> None:
 
 def _single_kind(values: Values, name: str | None, task: str) -> tuple[Kind, bool, bool]:
     """Its kind, whether it is a decoder, and whether the kind is its own or guessed."""
+    if values.config.get("is_encoder_decoder"):
+        raise ShapeError(
+            f"the config is of an encoder-decoder, of which '{values.model_type}' cannot be counted; "
+            f"known are {', '.join(sorted(ENCODER_DECODERS))}"
+        )
     if values.model_type in DECODERS:
         return DECODERS[values.model_type], True, True
     if values.model_type in ENCODERS:

@@ -1,4 +1,4 @@
-"""ModelShape: the dimensions of a Transformer encoder, which decide what it costs."""
+"""ModelShape: the dimensions of a Transformer encoder, as a bundle's manifest holds them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ridgeline_estimate.architecture import Architecture
+from ridgeline_estimate.configs.heads import labels
+from ridgeline_estimate.configs.values import Values
 from ridgeline_estimate.errors import ShapeError
-from ridgeline_estimate.model_config import shape_fields
+from ridgeline_estimate.reading import read_architecture
 
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
     """Dimensions of an encoder and its head. Every field is JSON-able; a bundle's manifest holds `asdict(shape)`.
+
+    It is a summary for people and for `vocab` and `hidden`: costs are counted from the Architecture of config.json.
 
     task:                 optimum's name of what runs, such as "feature-extraction" or "fill-mask"
     ffn, gated:           inner width of the feed-forward; gated = two inner projections of that width (GeGLU, SwiGLU)
@@ -29,9 +34,9 @@ class ModelShape:
     conv_kernel_size:     DeBERTa-v2's convolution after the first layer, 0 = none
     window_tokens:        local attention's window in tokens, None = every layer attends to everything
     window_layers:        how many layers have that window
-    has_pooler:           the base class has a tanh pooler over the first token
+    has_pooler:           a tanh pooler runs over the first token
     head_rows:            "none", or what the head runs over: "sequence" (its first token or mean) or "token"
-    head_transform:       width of the head's inner dense layer, 0 = none; `head_outputs` that of its last one
+    head_transform:       width of the head's inner dense layer or pooler, 0 = none; `head_outputs` that of its last one
     head_norm:            a LayerNorm follows the inner dense layer
     """
 
@@ -70,15 +75,15 @@ class ModelShape:
     head_norm: bool = False
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], task: str | None = None) -> ModelShape:
-        """Read a config.json.
+    def from_config(
+        cls, config: Mapping[str, Any], task: str | None = None, *, is_complete: bool = False
+    ) -> ModelShape:
+        """Read a config.json; parameters as in read_architecture.
 
-        task: optimum's name of the task that the graph runs; None = what the class in `architectures` does
         Raises ShapeError when the config describes no encoder that can be counted.
         """
-        if not isinstance(config, Mapping):
-            raise ShapeError(f"a model's config is a JSON object, not {type(config).__name__}")
-        return cls(**shape_fields(config, task))
+        architecture = read_architecture(config, task, is_complete=is_complete)
+        return cls(**_fields(architecture), labels=labels(Values(config, is_complete=is_complete)))
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ModelShape:
@@ -103,6 +108,53 @@ class ModelShape:
             value = getattr(self, field.name)
             if not _TYPE_CHECKS[str(field.type)](value):
                 raise ShapeError(f"the stored shape's {field.name} is {value!r}; it should be of type {field.type}")
+
+
+def _fields(architecture: Architecture) -> dict[str, Any]:
+    """What the first layer says of all of them, and what stands around them. Raises ShapeError for no encoder."""
+    stack, head = architecture.encoder, architecture.head
+    if stack is None or architecture.decoder is not None:
+        what = "a decoder" if stack is None else "an encoder-decoder"
+        raise ShapeError(f"the config is of {what}; encoders such as BERT have a shape")
+    layer = stack.layers[0]
+    attention, feed_forward = layer.attention, layer.feed_forward
+    if attention is None or feed_forward is None:
+        raise ShapeError("the config is of a model whose layers lack attention or a feed-forward")
+    windows = [each.attention.window for each in stack.layers if each.attention and each.attention.window is not None]
+    return {
+        "model_type": architecture.model_type,
+        "architecture": architecture.name,
+        "task": architecture.task,
+        "layers": len(stack.layers),
+        "hidden": stack.hidden,
+        "heads": attention.heads,
+        "kv_heads": attention.kv_heads,
+        "head_dim": attention.head_dim,
+        "ffn": feed_forward.width,
+        "gated": feed_forward.is_gated,
+        "activation": feed_forward.activation,
+        "linear_bias": feed_forward.inner_bias,
+        "vocab": architecture.vocab,
+        "positions": stack.positions,
+        "absolute_positions": stack.positions > 0,
+        "embedding_size": stack.embedding_size,
+        "embedding_projection": stack.has_embedding_projection,
+        "type_vocab": stack.type_vocab,
+        "rotary": attention.is_rotary,
+        "position_bias": attention.has_position_bias,
+        "disentangled": attention.disentangled,
+        "relative_positions": attention.relative_positions,
+        "relative_projections": attention.relative_projections,
+        "conv_kernel_size": layer.conv_kernel_size,
+        "conv_groups": layer.conv_groups,
+        "window_tokens": 2 * windows[0] if windows else None,
+        "window_layers": len(windows),
+        "has_pooler": head.pooler,
+        "head_rows": head.rows,
+        "head_transform": head.transform or (stack.hidden if head.pooler and head.rows != "none" else 0),
+        "head_outputs": head.outputs,
+        "head_norm": head.has_norm,
+    }
 
 
 def _is_count(value: object) -> bool:

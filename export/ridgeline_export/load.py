@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,6 @@ from ridgeline_export.tokenizer import TextEncoder, load_pretrained_tokenizer, m
 
 _SANE_TOKENS = 1_000_000
 _FALLBACK_TOKENS = 512
-# The field's name of a size → optimum's name of it, where its registry maps that to the model's own.
-_NORMALIZED_NAMES = {
-    "hidden_size": "hidden_size",
-    "num_hidden_layers": "num_layers",
-    "num_attention_heads": "num_attention_heads",
-    "vocab_size": "vocab_size",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,21 +213,6 @@ def _shape(config: Any, task: str) -> dict[str, Any]:
     from ridgeline_estimate.shape import ModelShape
 
     try:
-        return dataclasses.asdict(ModelShape.from_config(_with_field_names(config), task))
+        return dataclasses.asdict(ModelShape.from_config(config.to_dict(), task, is_complete=True))
     except ShapeError as error:
         raise UnsupportedModelError(f"'{config.model_type}' is no text encoder: {summary(error)}") from error
-
-
-def _with_field_names(config: Any) -> dict[str, Any]:
-    """The config's values, with the field's names for sizes that optimum knows under the model's own names."""
-    from optimum.utils.normalized_config import NormalizedConfigManager
-
-    values = dict(config.to_dict())
-    try:
-        normalized = NormalizedConfigManager.get_normalized_config_class(config.model_type)(config)
-    except KeyError:  # not in optimum's registry: the model's own names have to do
-        return values
-    for name, theirs in _NORMALIZED_NAMES.items():
-        with suppress(AttributeError):
-            values.setdefault(name, getattr(normalized, theirs))
-    return values

@@ -87,7 +87,7 @@ def test_says_what_it_cannot_read(change: dict[str, Any], says: str) -> None:
 
 def test_refuses_an_unknown_task() -> None:
     with pytest.raises(ShapeError, match="known tasks: feature-extraction"):
-        ModelShape.from_config(BERT, task="translation")
+        ModelShape.from_config(BERT, task="image-classification")
 
 
 def test_refuses_what_is_no_object() -> None:

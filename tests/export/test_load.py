@@ -12,7 +12,7 @@ import transformers
 
 from ridgeline_estimate.shape import ModelShape
 from ridgeline_export.errors import ModelError, UnsupportedModelError, UsageError
-from ridgeline_export.load import _with_field_names, load_model
+from ridgeline_export.load import load_model
 from ridgeline_export.source import Source
 from tests.models import ARCHITECTURES, LAYERS, add_sentence_modules, make_tokenizer, write_model
 
@@ -178,19 +178,8 @@ def test_an_unknown_task_is_a_usage_error(tiny_models: Models) -> None:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_registry_s_names_change_no_shape_that_was_known(tiny_models: Models, name: str) -> None:
+def test_the_shape_is_that_of_the_config_json(tiny_models: Models, name: str) -> None:
     directory = tiny_models(name, "feature-extraction")
     config = json.loads((directory / "config.json").read_text())
     known = dataclasses.asdict(ModelShape.from_config(config, "feature-extraction"))
     assert load_model(Source(directory, name), "feature-extraction").shape == known
-
-
-def test_sizes_under_a_model_s_own_names_are_found_through_the_registry() -> None:
-    values = _with_field_names(transformers.DistilBertConfig(dim=48, n_layers=3, n_heads=4, vocab_size=99))
-    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
-    assert [values[name] for name in names] == [48, 3, 4, 99]
-
-
-def test_a_model_outside_the_registry_keeps_its_own_names() -> None:
-    config = transformers.SqueezeBertConfig()
-    assert _with_field_names(config) == config.to_dict()

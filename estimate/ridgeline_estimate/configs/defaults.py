@@ -8,14 +8,28 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
 
-def class_defaults(model_type: str) -> Mapping[str, Any]:
-    """Default attributes of a model type's config class; for one that is not in our table, transformers is asked."""
+def class_defaults(model_type: str, *, asks_transformers: bool = True) -> Mapping[str, Any]:
+    """Default attributes of a model type's config class.
+
+    asks_transformers: for a type that is not in our table, the installed transformers is loaded, which takes seconds
+    """
     known = _table().get(model_type)
-    return _of_installed_transformers(model_type) if known is None else known
+    if known is not None:
+        return known
+    if not asks_transformers:
+        return {}
+    found: Mapping[str, Any] = import_module("ridgeline_estimate.configs.libraries").transformers_defaults(model_type)
+    return found
+
+
+def is_known_type(model_type: str) -> bool:
+    """Whether our table has the type."""
+    return model_type in _table()
 
 
 @cache
@@ -23,14 +37,3 @@ def _table() -> Mapping[str, Mapping[str, Any]]:
     text = files("ridgeline_estimate.configs").joinpath("defaults.json").read_text(encoding="utf-8")
     table: dict[str, dict[str, Any]] = json.loads(text)
     return table
-
-
-@cache
-def _of_installed_transformers(model_type: str) -> Mapping[str, Any]:
-    """Nothing where transformers is not installed, or does not know the type either."""
-    try:
-        from transformers import CONFIG_MAPPING
-
-        return dict(CONFIG_MAPPING[model_type]().to_dict())
-    except Exception:  # whatever a foreign config class raises, its defaults are unknown
-        return {}

@@ -14,34 +14,46 @@ _ATTENTION = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop",
 _INNER = ("activation_dropout", "mlp_dropout", "dropout_rate")
 
 # What the config classes of transformers 5.23 take for probabilities that a config.json does not hold; 0 elsewhere.
+_BERT = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+_GPT2 = {"resid_pdrop": 0.1, "attn_pdrop": 0.1}
+_T5 = {"dropout_rate": 0.1}
+_BART = {"dropout": 0.1}
+_M2M_100 = {"dropout": 0.1, "attention_dropout": 0.1}
 _DEFAULTS: Mapping[str, Mapping[str, float]] = {
-    **dict.fromkeys(
-        ("bert", "biogpt", "camembert", "deberta-v2", "electra", "mpnet", "roberta", "xlm-roberta"),
-        {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1},
-    ),
-    **dict.fromkeys(("gpt2", "gpt_bigcode", "openai-gpt"), {"resid_pdrop": 0.1, "attn_pdrop": 0.1}),
-    **dict.fromkeys(("t5", "mt5", "umt5", "longt5", "switch_transformers"), {"dropout_rate": 0.1}),
-    **dict.fromkeys(
-        (
-            "bart",
-            "bigbird_pegasus",
-            "blenderbot",
-            "blenderbot-small",
-            "led",
-            "marian",
-            "mbart",
-            "mvp",
-            "opt",
-            "pegasus",
-        ),
-        {"dropout": 0.1},
-    ),
-    **dict.fromkeys(
-        ("distilbert", "m2m_100", "nllb-moe", "plbart", "xglm"), {"dropout": 0.1, "attention_dropout": 0.1}
-    ),
+    "bart": _BART,
+    "bert": _BERT,
+    "bigbird_pegasus": _BART,
+    "biogpt": _BERT,
+    "blenderbot": _BART,
+    "blenderbot-small": _BART,
+    "camembert": _BERT,
     "ctrl": {"resid_pdrop": 0.1},
-    "prophetnet": {"dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.1},
+    "deberta-v2": _BERT,
+    "distilbert": _M2M_100,
+    "electra": _BERT,
+    "gpt2": _GPT2,
+    "gpt_bigcode": _GPT2,
+    "led": _BART,
+    "longt5": _T5,
+    "m2m_100": _M2M_100,
+    "marian": _BART,
+    "mbart": _BART,
+    "mpnet": _BERT,
+    "mt5": _T5,
+    "mvp": _BART,
+    "nllb-moe": _M2M_100,
+    "openai-gpt": _GPT2,
+    "opt": _BART,
+    "pegasus": _BART,
+    "plbart": _M2M_100,
+    "prophetnet": {**_M2M_100, "activation_dropout": 0.1},
+    "roberta": _BERT,
     "seed_oss": {"residual_dropout": 0.1, "attention_dropout": 0.1},
+    "switch_transformers": _T5,
+    "t5": _T5,
+    "umt5": _T5,
+    "xglm": _M2M_100,
+    "xlm-roberta": _BERT,
 }
 
 

@@ -19,10 +19,6 @@ def guess_kind(values: Values, name: str | None, task: str) -> tuple[Kind, bool]
     Pre-norm with RMSNorm and gates where the config has RMSNorm's epsilon, as Llama has; else as BERT or GPT-2.
     Raises ShapeError for what is known to compute otherwise.
     """
-    if values.config.get("is_encoder_decoder"):
-        raise ShapeError(
-            f"the encoder-decoder '{values.model_type}' is not known here, so that its parts cannot be told apart"
-        )
     is_decoder = task in _DECODER_TASKS or bool(values.config.get("is_decoder"))
     has_rms = any(values.find(epsilon) is not None for epsilon in _RMS_EPSILONS)
     return (replace(LLAMA) if has_rms else Kind(embedding_norm=True, has_types=True)), is_decoder

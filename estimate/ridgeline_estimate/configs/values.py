@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import SimpleNamespace
+from importlib import import_module
 from typing import Any
 
-from ridgeline_estimate.configs.defaults import class_defaults
+from ridgeline_estimate.configs.defaults import class_defaults, is_known_type
 from ridgeline_estimate.configs.names import NAMES, NORMALIZED_NAMES
 from ridgeline_estimate.errors import ShapeError
 
@@ -17,14 +17,15 @@ class Values:
     What the config does not hold comes from the defaults of its model type's class; a null in the config stays null.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, Any], *, is_complete: bool = False) -> None:
+        """is_complete: it holds all attributes, so that no library need be asked for those of an unknown type"""
         self.config = config
         self.model_type = str(config.get("model_type") or "unknown")
-        self._defaults = class_defaults(self.model_type)
+        self._is_complete = is_complete
 
     def with_values(self, values: Mapping[str, Any]) -> Values:
         """The same config with some values set."""
-        return Values({**self.config, **values})
+        return Values({**self.config, **values}, is_complete=self._is_complete)
 
     def find(self, *fields: str) -> Any:
         """The first field's value, else the next one's; None when there is none."""
@@ -82,23 +83,18 @@ class Values:
 
     def _find(self, field: str) -> Any:
         names = NAMES.get(field, (field,))
-        for source in (self.config, self._defaults):
-            for name in names:
-                if source.get(name) is not None:
-                    return source[name]
-            if any(name in source for name in names):
-                return None
-        return None
+        for name in names:
+            if self.config.get(name) is not None:
+                return self.config[name]
+        if any(name in self.config for name in names):
+            return None
+        defaults = class_defaults(self.model_type, asks_transformers=not self._is_complete)
+        return next((defaults[name] for name in names if defaults.get(name) is not None), None)
 
     def _normalized(self, field: str) -> Any:
         """What optimum's registry of normalized configs calls by a name that is not in NAMES."""
         theirs = NORMALIZED_NAMES.get(field)
-        if theirs is None or self._defaults:
+        if theirs is None or self._is_complete or is_known_type(self.model_type):
             return None
-        try:
-            from optimum.utils.normalized_config import NormalizedConfigManager
-
-            normalized = NormalizedConfigManager.get_normalized_config_class(self.model_type)
-            return getattr(normalized(SimpleNamespace(**self.config)), theirs)
-        except (ImportError, KeyError, AttributeError):
-            return None
+        libraries = import_module("ridgeline_estimate.configs.libraries")
+        return libraries.normalized(self.model_type, self.config, theirs)

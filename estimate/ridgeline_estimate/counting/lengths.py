@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from ridgeline_estimate.architecture import Architecture
 from ridgeline_estimate.counting.model import model_ops
@@ -11,10 +10,12 @@ from ridgeline_estimate.errors import EstimateError
 from ridgeline_estimate.precision import PRECISIONS
 from ridgeline_estimate.workload import Workload
 
-Float64Array = npt.NDArray[np.float64]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
-def flops_by_length(architecture: Architecture, max_tokens: int) -> Float64Array:
+def flops_by_length(architecture: Architecture, max_tokens: int) -> npt.NDArray[np.float64]:
     """Total FLOPs of a forward pass of one sequence, indexed by its length: sum `table[lengths]` for a batch.
 
     It leaves out operations that depend on weights alone (DeBERTa's projections of its relative positions): a batch
@@ -22,6 +23,8 @@ def flops_by_length(architecture: Architecture, max_tokens: int) -> Float64Array
     returns [max_tokens + 1] float64, 0 at index 0
     Raises EstimateError when max_tokens is below 1.
     """
+    import numpy as np  # here, since commands that need none of it load this package too
+
     if max_tokens < 1:
         raise EstimateError(f"max_tokens is {max_tokens}; it should be at least 1")
     # Every operation is constant, linear or quadratic in the length: three lengths determine the rest exactly.

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
 
-from ridgeline_estimate.flops import forward_flops_by_length
-from ridgeline_estimate.shape import ModelShape
+from ridgeline_estimate.architecture import Architecture
+from ridgeline_estimate.counting import flops_by_length
+from ridgeline_estimate.errors import ShapeError
+from ridgeline_estimate.reading import read_architecture
+from ridgeline_export.bundle import Bundle
 
 
 class CostTable:
     """FLOPs of one forward pass by sequence length, computed once per bundle."""
 
-    def __init__(self, shape: ModelShape, max_tokens: int) -> None:
-        self._flops = forward_flops_by_length(shape, max_tokens)
+    def __init__(self, architecture: Architecture, max_tokens: int) -> None:
+        self._flops = flops_by_length(architecture, max_tokens)
 
     def sequences(self, lengths: Sequence[int]) -> float:
         """FLOPs of the real tokens of sequences with these lengths."""
@@ -24,3 +28,12 @@ class CostTable:
         """FLOPs of a padded batch of `shape` (rows, length)."""
         rows, length = shape
         return rows * float(self._flops[length])
+
+
+def bundle_architecture(bundle: Bundle) -> Architecture:
+    """What the model of a bundle is made of, as far as its task runs it. Raises ShapeError, OSError, or ValueError."""
+    config = json.loads((bundle.path / "config.json").read_text(encoding="utf-8"))
+    try:
+        return read_architecture(config, bundle.manifest.task, is_complete=True)
+    except ShapeError as error:
+        raise ShapeError(f"{bundle.path / 'config.json'} cannot be counted: {error}") from error

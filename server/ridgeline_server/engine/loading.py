@@ -9,7 +9,7 @@ from ridgeline_estimate.shape import ModelShape
 from ridgeline_export.bundle import MANIFEST_NAME, BundleError, read_bundle
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.engine.backlog import Backlog
-from ridgeline_server.engine.cost import CostTable
+from ridgeline_server.engine.cost import CostTable, bundle_architecture
 from ridgeline_server.engine.model import BatchObserver, ServedModel
 from ridgeline_server.engine.tokenization import TextTokenizer, TokenizerThreads
 from ridgeline_server.errors import StartupError
@@ -74,7 +74,7 @@ def _load(config: ServerConfig, index: int, name: str, observe: BatchObserver) -
         plans = choose_plans(bundle, config)
         bundle.verify(plans[0].variant)
         shape = ModelShape.from_dict(dict(bundle.manifest.shape))
-        costs = CostTable(shape, bundle.manifest.max_tokens)
+        costs = CostTable(bundle_architecture(bundle), bundle.manifest.max_tokens)
     except (BundleError, EstimateError) as error:
         raise StartupError(str(error)) from error
     except (OSError, TypeError, ValueError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import asdict, replace
 from typing import Protocol
@@ -12,11 +11,10 @@ from ridgeline_estimate.calibrated import Calibration, Host, find_calibration, r
 from ridgeline_estimate.counting import model_ops
 from ridgeline_estimate.errors import EstimateError
 from ridgeline_estimate.precision import Precision, find_precision
-from ridgeline_estimate.reading import read_architecture
 from ridgeline_estimate.roofline import predict
 from ridgeline_estimate.workload import Workload
 from ridgeline_export.bundle import Bundle
-from ridgeline_server.engine.cost import CostTable
+from ridgeline_server.engine.cost import CostTable, bundle_architecture
 from ridgeline_server.request import Roofline, ShapePrediction
 from ridgeline_server.runtimes.base import Plan
 from ridgeline_server.runtimes.grid import Shape
@@ -107,9 +105,7 @@ def make_predictor(costs: CostTable, bundle: Bundle, plan: Plan, peak_flops_per_
     calibration = _find_calibration(plan)
     if calibration is not None:
         try:
-            config = json.loads((bundle.path / "config.json").read_text(encoding="utf-8"))
-            architecture = read_architecture(config, bundle.manifest.task)
-            predictor = CalibratedPredictor(costs, architecture, _precision(plan), calibration)
+            predictor = CalibratedPredictor(costs, bundle_architecture(bundle), _precision(plan), calibration)
             predictor.predict(plan.grid.shapes[0])
             return predictor
         except (OSError, ValueError, EstimateError) as error:
