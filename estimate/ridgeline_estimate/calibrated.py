@@ -69,7 +69,7 @@ class Calibration:
     @property
     def key(self) -> tuple[str, str, str, int, int]:
         """What tells it from the others of its machine."""
-        return self.device.kind, self.runtime, self.precision, self.threads, self.concurrency
+        return self.device.name, self.runtime, self.precision, self.threads, self.concurrency
 
 
 def keep_calibrations(made: Sequence[Calibration]) -> Path:
@@ -118,17 +118,20 @@ def find_calibration(
     *,
     runtime: str | None = None,
     kind: str = "cpu",
+    name: str | None = None,
     threads: int | None = None,
     concurrency: int | None = None,
 ) -> Calibration | None:
     """The calibration for a way to run, None when it was not measured; what is None may be any.
 
+    name: of the device, for machines with GPUs of several kinds
     Where several fit, that of most threads a batch comes first, then that of the highest peak.
     """
     fitting = [
         each
         for each in calibrations
         if (each.precision, each.device.kind) == (precision, kind)
+        and name in (None, each.device.name)
         and runtime in (None, each.runtime)
         and threads in (None, each.threads)
         and concurrency in (None, each.concurrency)

@@ -14,6 +14,7 @@ _COMPONENTS = {
     "export": "ridgeline_export.cli",
     "serve": "ridgeline_server.serving",
     "tune": "ridgeline_server.tune_cli",
+    "devices": "ridgeline_server.devices_cli",
     "bench": "ridgeline_bench.cli",
 }
 

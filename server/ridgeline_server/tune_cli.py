@@ -85,6 +85,7 @@ def _wish(goal: str, min_quality: float, variants: str | None, budget: float) ->
 
 
 def _run(path: Path, wish: Wish, texts: Path | None, out: Path, as_json: bool, messages: Console) -> None:
+    from ridgeline_server.progress import Progress
     from ridgeline_server.runtimes.machine import this_machine
     from ridgeline_server.tuning import report
     from ridgeline_server.tuning.errors import TuneError, TuneUsageError
@@ -95,7 +96,7 @@ def _run(path: Path, wish: Wish, texts: Path | None, out: Path, as_json: bool, m
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TuneUsageError(f"--out {out} cannot be a directory: {error.strerror or error}") from None
-    with _Progress(messages) as progress:
+    with Progress(messages, "reading texts") as progress:
         findings = tune_bundle(bundle, wish, texts, progress.step)
     machine = this_machine()
     result = json.dumps(report.as_json(findings, machine, str(path)), indent=2)
@@ -144,35 +145,3 @@ def _console() -> Console:
 
     console = Console()
     return console if console.is_terminal else Console(width=_WIDTH)
-
-
-class _Progress:
-    """The step that tuning is at, on the terminal's error stream; a line a step where that is no terminal."""
-
-    def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._console = console
-        # Never drawn by a thread of its own: the plans need the cores.
-        self._bar = Progress(
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}"),
-            console=console,
-            auto_refresh=False,
-            transient=True,
-        )
-        self._task = self._bar.add_task("reading texts", total=None)
-
-    def __enter__(self) -> _Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def step(self, description: str, done: int, total: int) -> None:
-        self._bar.update(self._task, description=description, completed=done, total=total, refresh=True)
-        if not self._console.is_terminal:
-            self._console.print(f"{done + 1}/{total} {description}", highlight=False, markup=False, soft_wrap=True)

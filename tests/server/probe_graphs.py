@@ -43,6 +43,15 @@ def matmul_int8() -> ModelProto:
     )
 
 
+def negate() -> ModelProto:
+    """y = -x for x of any length: as many bytes written as read, and next to no arithmetic."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in ("x", "y"))
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "negate", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    checker.check_model(model)
+    return model
+
+
 def _plain(dtype: type[np.floating], size: int) -> ModelProto:
     fill = numpy_helper.from_array(np.array([0.5], dtype))
     return _model([_constant("w", fill), helper.make_node("MatMul", ["x", "w"], ["y"])], dtype, size)
@@ -67,7 +76,7 @@ def _model(nodes: list[NodeProto], dtype: type[np.floating] = np.float32, size: 
     return model
 
 
-BUILDERS = (matmul_fp32, matmul_int8, matmul_gpu_fp32, matmul_gpu_fp16)
+BUILDERS = (matmul_fp32, matmul_int8, matmul_gpu_fp32, matmul_gpu_fp16, negate)
 
 if __name__ == "__main__":
     for build in BUILDERS:

@@ -64,8 +64,10 @@ class OnnxRuntime:
 
     def measure_peak(self) -> float | None:
         probe = make_probe(self._plan.precision, self._device.kind)
-        if probe is None:
-            return None
+        return None if probe is None else self.measure(probe)
+
+    def measure(self, probe: Probe) -> float:
+        """Measured rate of a probe on the replica's share of its device, in the probe's FLOPs per second."""
         # Engines of their own for a probe would take longer than it is worth: cuBLAS sets TensorRT's peak too.
         providers = [entry for entry in self._providers if entry[0] != TENSORRT_PROVIDER]
         session = make_session(probe.graph, _options(self._plan.threads), providers)

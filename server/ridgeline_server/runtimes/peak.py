@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 CPU_PROBE_SIZE = 1024
 GPU_PROBE_SIZE = 8192
+COPY_PROBE_BYTES = 512 << 20
 _BUDGET_S = 0.15
 # The committed graph for each kind of device and precision: its file, and the dtype of x.
 _PROBES = {
@@ -49,6 +50,13 @@ def make_probe(precision: str, kind: str = "cpu") -> Probe | None:
     graph = (files("ridgeline_server.runtimes") / "probes" / f"{name}.onnx").read_bytes()
     x = np.random.default_rng(0).random((size, size), dtype=np.float32).astype(dtype, copy=False)
     return Probe(graph, x, 2.0 * size**3)
+
+
+def make_copy_probe() -> Probe:
+    """Negation of 512 MiB; its "FLOPs" are the bytes that it reads and writes."""
+    graph = (files("ridgeline_server.runtimes") / "probes" / "negate.onnx").read_bytes()
+    x = np.zeros(COPY_PROBE_BYTES // 4, dtype=np.float32)
+    return Probe(graph, x, 2.0 * COPY_PROBE_BYTES)
 
 
 def best_rate(run: Callable[[], object], flops: float, budget_s: float = _BUDGET_S) -> float:
