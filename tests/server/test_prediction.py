@@ -23,6 +23,7 @@ from ridgeline_server.engine.prediction import Predictor, make_predictor
 from ridgeline_server.engine.rooflines import Rooflines
 from ridgeline_server.request import ShapePrediction
 from ridgeline_server.runtimes.base import Plan
+from ridgeline_server.runtimes.devices import Device as PlacedDevice
 from ridgeline_server.runtimes.grid import ShapeGrid
 from ridgeline_server.runtimes.machine import this_machine
 from tests.server.faulty_model import Costs
@@ -118,6 +119,20 @@ def test_a_calibration_of_another_machine_says_nothing(tmp_path: Path) -> None:
     calibrate(host=Host(machine.cpu, machine.cores + 1, machine.gpus, machine.packages))
     predictor = make_predictor(COSTS, bundle(tmp_path), PLAN, 1e12)
     assert predictor is not None and not predictor.roofline(()).is_complete
+
+
+def test_a_gpu_needs_the_calibration_of_its_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = replace(this_machine(), gpus=("small GPU", "large GPU"))
+    monkeypatch.setattr("ridgeline_server.engine.prediction.this_machine", lambda: machine)
+    host = Host(machine.cpu, machine.cores, machine.gpus, machine.packages)
+    calibrate(host=host, device=replace(DEVICE, name="large GPU", kind="cuda"), threads=7)
+    completeness = []
+    for index in (0, 1):
+        plan = replace(PLAN, device=PlacedDevice("cuda", index))
+        predictor = make_predictor(COSTS, bundle(tmp_path), plan, 1e12)
+        assert predictor is not None
+        completeness.append(predictor.roofline(()).is_complete)
+    assert completeness == [False, True]
 
 
 def test_dynamic_int8_has_calibrations_of_its_own(tmp_path: Path) -> None:

@@ -122,12 +122,14 @@ def _find_calibration(plan: Plan) -> Calibration | None:
         return None
     machine = this_machine()
     here = Host(machine.cpu, machine.cores, machine.gpus, machine.packages)
+    is_gpu = plan.device.kind == "cuda"
     return find_calibration(
         (each for each in found if each.host == here),
         _DYNAMIC if plan.variant == _DYNAMIC else plan.precision,
         runtime=plan.runtime,
         kind=plan.device.kind,
-        threads=plan.threads,
+        name=machine.gpus[plan.device.index] if is_gpu else None,
+        threads=None if is_gpu else plan.threads,  # a GPU's batches do not depend on the threads beside it
         concurrency=plan.concurrency,
     )
 
