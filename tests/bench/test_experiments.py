@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from experiments import chaos, host_cost, latency, overload, served_vs_bound, soak, startup
+from experiments import chaos, dashboard_cost, host_cost, latency, overload, served_vs_bound, soak, startup
 from experiments.lab import checked_load, load
 from experiments.lab.probe import Seen, seconds_until_normal
 from experiments.lab.verdicts import at_least, at_most, median_of, ratio_of_rounds, report
@@ -96,6 +96,14 @@ LATENCY = {
         "latency_s": latencies(0.01),
     },
 }
+DASHBOARD = {
+    "idle": {0: 0.002, 5: 0.004, 25: 0.012},
+    "loaded": {0: 0.05, 5: 0.075, 25: 0.175},
+    "rate": 50.0,
+    "record_us": {"request": 0.6, "batch": 1.4},
+    "poll_bytes": 6000,
+    "failed": 0,
+}
 HOST = {"steps_us": {"tokenize": 70.0, "schedule": 7.0}, "total_us": 200.0}
 
 
@@ -113,8 +121,9 @@ HOST = {"steps_us": {"tokenize": 70.0, "schedule": 7.0}, "total_us": 200.0}
         (startup, STARTUP, set()),
         (latency, LATENCY, set()),
         (host_cost, HOST, set()),
+        (dashboard_cost, DASHBOARD, {"5 dashboards under load, of a core"}),
     ],
-    ids=["served_vs_bound", "overload", "chaos", "soak", "startup", "latency", "host_cost"],
+    ids=["served_vs_bound", "overload", "chaos", "soak", "startup", "latency", "host_cost", "dashboard_cost"],
 )
 def test_figures_get_verdicts_and_a_plot(experiment: Any, figures: Any, missed: set[str], tmp_path: Path) -> None:
     judged = experiment.verdicts(figures)
@@ -154,6 +163,12 @@ def test_what_could_not_be_measured_misses_its_target() -> None:
     assert not at_most("a", None, 1.0).is_met and not at_least("a", None, 1.0).is_met
     assert at_most("a", None, 1.0).row()[1] == "not measured"
     assert at_most("a", 1.0, 1.0).is_met and at_least("a", 1.0, 1.0).is_met
+
+
+def test_a_dashboard_costs_what_one_more_adds() -> None:
+    assert dashboard_cost.per_dashboard({0: 0.05, 5: 0.06, 25: 0.10}) == pytest.approx(0.002)
+    rounds = [{0: 0.1, 5: 0.2}, {0: 0.3, 5: 0.3}, {0: 0.2, 5: 0.9}]
+    assert dashboard_cost.medians(rounds) == {0: 0.2, 5: 0.3}
 
 
 def test_ratios_are_taken_within_rounds() -> None:

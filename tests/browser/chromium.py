@@ -35,9 +35,9 @@ class Chromium:
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
 
-    def look_like(self, width: int, height: int, theme: str = "light") -> None:
-        """Take a screen's size, in CSS pixels, and its "light" or "dark" theme."""
-        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+    def look_like(self, width: int, height: int, theme: str = "light", scale: int = 1) -> None:
+        """Take a screen's size, in CSS pixels of `scale` pixels each, and its "light" or "dark" theme."""
+        screen = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 600}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         wanted = [{"name": "prefers-color-scheme", "value": theme}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": wanted})

@@ -11,7 +11,7 @@ export function showModels(models) {
 
 function card(model) {
   const plan = `${model.variant} on ${model.runtime}, matmuls in ${model.precision}; ${model.dim} dimensions, up to ${model.max_tokens} tokens. ${model.why}`;
-  const heads = HEADINGS.map((name) => element("th", name, name));
+  const heads = HEADINGS.map((name) => element("th", name === "peak" ? "peak" : "", name));
   const rows = model.replicas.map((replica) => element("tr", "", ...cells(replica)));
   const table = element("table", "", element("thead", "", element("tr", "", ...heads)), element("tbody", "", ...rows));
   return element("div", "model", element("h3", "", model.name), element("p", "why", plan), element("div", "scrolling", table));

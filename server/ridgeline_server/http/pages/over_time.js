@@ -26,6 +26,7 @@ export function drawOverTime(store) {
     hovertemplate: `${name} ${hover}<extra></extra>`,
     fill: more.isFilled ? "tozeroy" : "none",
     fillcolor: faint(colour),
+    connectgaps: more.isConnected ?? false,
   });
   const { slots } = store;
   drawThroughput(theme, x, slots, line);
@@ -35,8 +36,8 @@ export function drawOverTime(store) {
   draw(
     "queue-plot",
     [
-      line("most", slots.most_queued, theme.grey, "%{y}", { line: { width: 1, dash: "dot" } }),
-      line("mean", slots.queued, theme.amber, "%{y:.3~g}", { isFilled: true }),
+      line("most", slots.most_queued, theme.grey, "%{y}", { line: { width: 1, dash: "dot" }, isConnected: true }),
+      line("mean", slots.queued, theme.amber, "%{y:.3~g}", { isFilled: true, isConnected: true }),
     ],
     layoutOf(theme, x, Y),
   );
@@ -74,7 +75,7 @@ function drawUse(theme, x, store, line) {
     [
       line("padding", waste, theme.amber, "%{y:.1%}", { line: { dash: "dot" } }),
       line("HFU", hfu, theme.sky, "%{y:.1%}"),
-      line("MFU", mfu, theme.blue, "%{y:.1%}", { isFilled: true }),
+      line("MFU", mfu, theme.blue, "%{y:.1%}"),
     ],
     layoutOf(theme, x, PERCENT, { legend: { traceorder: "reversed" } }),
   );

@@ -1,12 +1,18 @@
 // What all plots share. Plotly comes from the script that the page loads before.
 
-const CONFIG = { displayModeBar: false, responsive: true, doubleClick: false };
+const CONFIG = { displayModeBar: false, doubleClick: false };
+const sizes = new ResizeObserver((changes) => {
+  for (const { target } of changes) {
+    if (target.data && target.clientHeight) window.Plotly.Plots.resize(target);
+  }
+});
 
 export function isLibraryThere() {
   return typeof window.Plotly !== "undefined";
 }
 
 export function draw(id, traces, layout) {
+  sizes.observe(document.getElementById(id)); // its size follows its card, not the window alone
   return window.Plotly.react(id, traces, layout, CONFIG);
 }
 

@@ -5,7 +5,7 @@ import { draw, layoutOf, markEmpty, plain, title } from "./plots.js";
 import { colours, faint } from "./theme.js";
 
 // Lines at these shares of the peak; the first is the roofline.
-const SHARES = [1, 0.5, 0.25, 0.1];
+const SHARES = { wide: [1, 0.5, 0.25, 0.1], narrow: [1, 0.1] };
 const STEPS_IN_DECADE = [1, 2, 5];
 // Pixels under which a plot has room for few words.
 const NARROW = 480;
@@ -18,14 +18,15 @@ export function drawRoofline(store) {
   const hues = [theme.blue, theme.violet, theme.teal, theme.red];
   const peak = Math.max(0, ...models.map((model) => model.batch_flops_per_s ?? 0));
   const isNarrow = document.getElementById("roofline-plot").clientWidth < NARROW;
-  const x = wider(flops, isNarrow ? 5 : 2);
+  const shares = peak ? SHARES[isNarrow ? "narrow" : "wide"] : [];
+  const x = wider(flops, isNarrow ? 3 : 2);
   const y = wider(peak ? [...latencies, x[0] / peak, Math.min(...flops) / peak] : latencies);
   const isNamed = models.length > 1;
 
   draw(
     "roofline-plot",
     [
-      ...(peak ? SHARES.map((share) => lineAt(share, peak, x, theme)) : []),
+      ...shares.map((share) => lineAt(share, peak, x, theme)),
       ...models.map((model, place) => points(store.batches, model, hues[place % hues.length], isNamed)),
       ...models.map((model) => prediction(model, theme.amber, isNamed)).filter((trace) => trace),
     ],
@@ -36,7 +37,10 @@ export function drawRoofline(store) {
       {
         hovermode: "closest",
         margin: { l: isNarrow ? 62 : 74, r: 14, t: 28, b: 48 },
-        annotations: peak ? SHARES.map((share) => label(share, peak, x, y, theme)).filter((each) => each) : [],
+        annotations: [
+          ...shares.map((share) => label(share, peak, x, y, theme)).filter((each) => each),
+          ...(peak ? [shade(isNarrow ? "above the peak" : "faster than the peak allows", theme)] : []),
+        ],
       },
     ),
   );
@@ -53,7 +57,7 @@ function points(batches, model, colour, isNamed) {
     y: pick("latency_s"),
     mode: "markers",
     type: "scatter",
-    marker: { color: colour, size: 6, opacity: 0.4, line: { width: 0 } },
+    marker: { color: colour, size: 6, opacity: 0.35, line: { width: 0 } },
     text: places.map((_, place) => `${rows[place]} texts, ${tokens[place]} tokens, run as ${shapes[place].join(" × ")}`),
     hovertemplate: "%{y:.3~s}s for %{x:.3~s}FLOP<br>%{text}<extra></extra>",
   };
@@ -100,10 +104,16 @@ function label(share, peak, x, y, theme) {
     y: Math.log10(seconds),
     xanchor: "right",
     yanchor: isAtTop ? "top" : "bottom",
-    text: share === 1 ? "100 % of peak" : `${share * 100} %`,
+    text: `${share * 100} %`,
     showarrow: false,
     font: { color: share === 1 ? theme.text : theme.muted, size: 12 },
   };
+}
+
+// What the shaded corner below the roofline means.
+function shade(text, theme) {
+  const corner = { xref: "paper", x: 1, xanchor: "right", yref: "paper", y: 0.01, yanchor: "bottom" };
+  return { ...corner, text, showarrow: false, font: { color: theme.muted, size: 12 } };
 }
 
 // A logarithmic axis with ticks at 1, 2 and 5 of each decade, or at its powers alone where those would be too many.
@@ -120,8 +130,10 @@ function noteOn(models, peak) {
   const known = models.filter((model) => model.batch_flops_per_s);
   const each = known.map((model) => `${quantity(model.batch_flops_per_s, "FLOP/s")} in ${model.precision}${known.length > 1 ? ` for ${model.name}` : ""}`);
   const side = Math.max(...known.flatMap((model) => model.replicas.map((replica) => replica.concurrency)));
-  const part = side > 1 ? `the part of the replica’s measured peak that each of ${side} batches side by side has` : "as measured on this device";
-  return `100 % of peak: ${each.join(", ")}, ${part}.`;
+  const part = side > 1 ? `the part of the replica’s that each of ${side} batches side by side has` : "all of the replica’s";
+  const isPredicted = models.some((model) => model.roofline?.is_complete);
+  const hint = isPredicted ? "" : " For predicted latencies, run ridgeline devices --calibrate on this machine and start the server again.";
+  return `100 % is the measured peak: ${each.join(", ")}, ${part}.${hint}`;
 }
 
 // The range of the values with room around: on the right, that of the lines' labels.

@@ -1,7 +1,7 @@
 // What the server told so far: the slots of the last five minutes and the last batches.
 
 const MOST_SLOTS = 150;
-const MOST_BATCHES = 1000;
+const MOST_BATCHES = 600;
 
 export class Store {
   constructor() {
