@@ -98,7 +98,7 @@ def _shape(name: str, value: Declared, lengths: Lengths, symbols: dict[str, int]
     for axis, (size, role) in enumerate(zip(value.shape, roles, strict=True)):
         if isinstance(size, int):
             _check_fixed(value.name, axis, size, role, name in _PLAIN)
-            if role is not None and role != size and name not in _PLAIN:
+            if role is not None and role != size and name not in _PLAIN and _is_known(name, value):
                 kind = "of the KV cache" if _is_cache(name, value) else f"of input '{value.name}'"
                 note = f"the file fixes axis {axis} {kind} to {size}, {role} was asked for; it is counted as {size}"
                 if note not in warnings:
@@ -176,6 +176,11 @@ def _by_symbol(symbol: Axis, role: int | None, lengths: Lengths, symbols: dict[s
 
 def _is_telling(symbol: str) -> bool:
     return bool(re.search(r"batch|seq|length|tokens|past|total", symbol.lower()))
+
+
+def _is_known(name: str, value: Declared) -> bool:
+    """Whether an input's name says what its axes are."""
+    return _is_cache(name, value) or bool(re.search(r"_ids$|_mask$|_embeds$|hidden_state|cache_position", name))
 
 
 def _check_fixed(name: str, axis: int, size: int, role: int | None, is_plain: bool) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
-from ridgeline_estimate.graph.model import Call, Value
+from ridgeline_estimate.graph.model import Call, Value, Weight
 from ridgeline_estimate.graph.naming import (
     is_activation,
     is_head,
@@ -75,7 +75,8 @@ class Structure:
 
     def _find_paths(self) -> dict[Call, str]:
         """The node's own path, else that of a weight that it reads, else that of the call that takes its result on."""
-        paths = {call: call.node.path or _weights_path(call) for call in self.calls}
+        uses = Counter(weight for call in self.calls for value in call.static_inputs for weight in value.weights)
+        paths = {call: call.node.path or _weights_path(call, uses) for call in self.calls}
         for call in reversed(self.calls):
             readers = self.after(call)
             if not paths[call] and len(readers) == 1 and self.kind(readers[0]) in _PASSING:
@@ -299,10 +300,11 @@ class Structure:
         return all(self.kind(found) in _FUSABLE or found.node.op_type == "Cast" for found in self.after(call))
 
 
-def _weights_path(call: Call) -> str:
+def _weights_path(call: Call, uses: Counter[Weight]) -> str:
+    """Path of the module whose weights it alone reads: exporters merge weights that are equal."""
     for value in call.static_inputs:
         for weight in value.weights:
-            if path := module_of(weight.name):
+            if uses[weight] == 1 and (path := module_of(weight.name)):
                 return path
     return ""
 
