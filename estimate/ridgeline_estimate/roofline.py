@@ -5,10 +5,14 @@ only a share of their peaks, which differs between kinds of operations: these ef
 
 Compute, for an operation of F matmul FLOPs and E other FLOPs on a device whose peak is P:
     matmul with weights, M rows:     F · (1 + small_tokens / M) / (P · matmul)
-    product of activations, H heads: F / (P · attention) + H · product_s
+    products of activations:         F / (P · attention), and product_s for every sequence's every head
     everything else:                 E / (P · elementwise)
 Memory: bytes over bandwidth · memory. Where the cache is known, as much of an operation's activations as fits it moves
 at the cache's bandwidth, and of weights the share of the whole call's that fits. Fused operations move nothing.
+
+A graph divides the same work finer than a config does, and runtimes join it again. So a row of operations without a
+matmul, of one part and layer, counts as one kernel; what merely lays out elements anew belongs to the kernel before it;
+and quantizing belongs to the matmuls that need it, whose fitted efficiency has its cost.
 """
 
 from __future__ import annotations
@@ -38,7 +42,7 @@ class Efficiency:
     memory:       of the bandwidths
     op_s:         seconds of every operation that is not fused: launch, dispatch
     call_s:       seconds of every call of the runtime
-    product_s:    seconds of every head's product: small matmuls of their own
+    product_s:    seconds of every head of every sequence, whose products are small matmuls of their own
     small_tokens: rows at which a matmul reaches half of its efficiency: with few rows it is worse
     skips_hidden: kernels leave out what a causal mask or a window hides
     source:       which runs it was fitted to
@@ -110,8 +114,8 @@ class Work:
     matmul_s, attention_s, other_s: of its arithmetic
     memory_s: of its bytes
     rows:     of a matmul with weights
-    products: how many matmuls it is made of, one a head
-    launches: 1, or 0 for what is fused
+    products: sequences x heads of attention's scores
+    launches: 1, or 0 for what runs inside of another kernel
     """
 
     matmul_s: float
@@ -154,23 +158,39 @@ def work_of(ops: Sequence[Op], device: Device, *, skips_hidden: bool = False) ->
     Raises EstimateError when the device's peak in a dtype that is needed, or its bandwidth, is not known.
     """
     weights_bytes = sum(op.weight_bytes for op in ops)
-    return [_work(op, device, weights_bytes, skips_hidden) for op in ops]
+    works = []
+    kernel: Op | None = None
+    for op in ops:
+        is_joined = op.fused or _is_joined(op, kernel)
+        works.append(_work(op, device, weights_bytes, skips_hidden, is_joined))
+        if not is_joined:
+            kernel = op
+    return works
 
 
-def _work(op: Op, device: Device, weights_bytes: float, skips_hidden: bool) -> Work:
+def _is_joined(op: Op, kernel: Op | None) -> bool:
+    """True when runtimes compute it inside of the kernel before it, though the count says nothing of that."""
+    if op.matmul_flops or (op.weight_bytes and op.part == "embeddings"):
+        return False
+    if op.part == "quantization" or not (op.other_flops or op.weight_bytes):
+        return True
+    return kernel is not None and not kernel.matmul_flops and (kernel.part, kernel.layer) == (op.part, op.layer)
+
+
+def _work(op: Op, device: Device, weights_bytes: float, skips_hidden: bool, is_joined: bool) -> Work:
     matmul_s = attention_s = other_s = 0.0
     flops = op.matmul_flops - op.skipped_flops * skips_hidden
     products = 0
-    if op.part in _PRODUCTS:
-        attention_s = flops / _float_peak(device, op.dtype) if flops else 0.0
-        products = _products(op) if flops else 0
+    if flops and op.part in _PRODUCTS:
+        attention_s = flops / _float_peak(device, op.dtype)
+        products = prod(op.output[:-2]) if op.part == "attention_scores" else 0
     elif flops:
         matmul_s = flops / device.peak(op.dtype).flops_per_s
-    if op.other_flops:
+    if op.other_flops and op.part != "quantization":
         other_s = op.other_flops / _float_peak(device, op.dtype)
-    memory_s = 0.0 if op.fused else _memory_s(op, device, weights_bytes)
+    memory_s = 0.0 if is_joined else _memory_s(op, device, weights_bytes)
     rows = float(prod(op.output[:-1])) if op.output else 1.0
-    return Work(matmul_s, attention_s, other_s, memory_s, max(rows, 1.0), products, 0 if op.fused else 1)
+    return Work(matmul_s, attention_s, other_s, memory_s, max(rows, 1.0), products, 0 if is_joined else 1)
 
 
 def _time(op: Op, work: Work, efficiency: Efficiency) -> OpTime:
@@ -194,11 +214,6 @@ def _float_peak(device: Device, dtype: str) -> float:
         return device.peak(dtype).flops_per_s
     known = [name for name in _FLOATS if name in device.peaks]
     return device.peak(known[0] if known else "fp32").flops_per_s
-
-
-def _products(op: Op) -> int:
-    """How many products of [tokens, ·] matrices it is: sequences x heads, the leading dimensions of the scores."""
-    return prod(op.output[:-2]) if len(op.output) > 2 else 1
 
 
 def _memory_s(op: Op, device: Device, weights_bytes: float) -> float:

@@ -133,6 +133,26 @@ def test_fused_operations_move_nothing_and_launch_nothing() -> None:
     assert predict([op], FLAT, Efficiency(op_s=1.0)).seconds == pytest.approx(8.0 / 1e11)
 
 
+def test_a_row_of_operations_without_a_matmul_is_one_kernel() -> None:
+    def element(name: str, layer: int = 0) -> Op:
+        return Op(name, "activations", layer, other_flops=1.0, read_bytes=5e3, written_bytes=5e3, output=(1, 1))
+
+    row = [linear(64, 64, 64), element("divide"), element("erf"), element("multiply")]
+    efficiency = Efficiency(op_s=1.0)
+    assert predict(row, FLAT, efficiency).overhead_s == 2.0
+    assert predict([*row, element("of the next layer", 1)], FLAT, efficiency).overhead_s == 3.0
+    assert predict(row, FLAT).ops[1].memory_s == pytest.approx(1e4 / 1e10)
+    assert predict(row, FLAT).ops[2].memory_s == 0.0
+    assert predict(row, FLAT).ops[2].compute_s > 0.0
+
+
+@pytest.mark.parametrize("part", ["quantization", "projections"])
+def test_quantizing_and_laying_out_belong_to_the_kernels_beside_them(part: str) -> None:
+    flops = 1e6 if part == "quantization" else 0.0
+    op = Op("it", part, 0, other_flops=flops, read_bytes=1e6, written_bytes=1e6, output=(1, 1))
+    assert predict([op], FLAT, Efficiency(op_s=1.0)).seconds == 0.0
+
+
 def test_what_depends_on_weights_alone_is_not_run() -> None:
     assert predict([replace(linear(64, 64, 64), is_constant=True)], FLAT).seconds == 0.0
 
@@ -144,14 +164,14 @@ def test_only_kernels_that_know_the_mask_skip_what_it_hides() -> None:
 
 
 def test_what_fits_the_cache_moves_at_its_rate() -> None:
-    small = Op("add", "other", 0, read_bytes=5e5, written_bytes=5e5, output=(1, 1))
+    small = Op("add", "other", 0, other_flops=1.0, read_bytes=5e5, written_bytes=5e5, output=(1, 1))
     large = replace(small, read_bytes=1e7, written_bytes=1e7)
     assert predict([small], CACHED).seconds == pytest.approx(1e6 / 1e11)
     assert predict([large], CACHED).seconds == pytest.approx(1e6 / 1e11 + 19e6 / 1e10)
 
 
 def test_weights_stay_in_the_cache_as_far_as_all_of_them_fit() -> None:
-    op = Op("linear", "projections", 0, weight_bytes=1e6, output=(1, 1))
+    op = Op("linear", "projections", 0, matmul_flops=1.0, weight_bytes=1e6, output=(1, 1))
     assert predict([op], CACHED).seconds == pytest.approx(1e6 / 1e11)
     assert predict([op] * 4, CACHED).seconds == pytest.approx(1e6 / 1e11 + 3e6 / 1e10)
 
