@@ -15,6 +15,7 @@ _COMPONENTS = {
     "serve": "ridgeline_server.serving",
     "tune": "ridgeline_server.tune_cli",
     "devices": "ridgeline_server.devices_cli",
+    "estimate": "ridgeline_estimate.cli",
     "bench": "ridgeline_bench.cli",
 }
 

@@ -1,0 +1,123 @@
+"""`ridgeline estimate MODEL`: what a model costs before it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ridgeline_estimate.summary.question import Question
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def estimate(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Directory with config.json, a config.json, an .onnx file, a bundle, or 'default'."
+        ),
+    ],
+    batch: Annotated[int, typer.Option(help="Sequences, on all devices together.")] = 1,
+    seq: Annotated[int, typer.Option(help="New tokens of each sequence.")] = 128,
+    past: Annotated[int, typer.Option(help="Tokens of each that are in the KV cache already.")] = 0,
+    target: Annotated[
+        int | None, typer.Option(help="Tokens of each in an encoder-decoder's decoder; as many as --seq if not given.")
+    ] = None,
+    mode: Annotated[
+        str, typer.Option(help="forward, prefill (outputs of the last token), decode (one new token each) or train.")
+    ] = "forward",
+    task: Annotated[
+        str | None, typer.Option(help="What the model is for, such as fill-mask; else what the config's class does.")
+    ] = None,
+    variant: Annotated[str | None, typer.Option(help="Graph of a bundle to count; fp32 if not given.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="fp32, tf32, bf16, fp16, fp8, int8 or int4; else the config's own.")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="A device with a data sheet, such as h100, or this (as measured); else this if measured."),
+    ] = None,
+    fused_attention: Annotated[
+        bool,
+        typer.Option(
+            "--fused-attention/--plain-attention",
+            help="Attention scores stay on the chip, as PyTorch's SDPA does it, or go through memory.",
+        ),
+    ] = True,
+    optimizer: Annotated[
+        str | None, typer.Option(help="For --mode train: sgd, momentum, adam, rmsprop, adagrad …; adamw if not given.")
+    ] = None,
+    data_parallel: Annotated[int, typer.Option(help="Devices that the batch is divided among.")] = 1,
+    tensor_parallel: Annotated[int, typer.Option(help="Devices that each layer is divided among.")] = 1,
+    zero_stage: Annotated[
+        int, typer.Option(help="What data-parallel devices divide too: 1 optimizer, 2 gradients, 3 weights.")
+    ] = 0,
+    price: Annotated[float | None, typer.Option(help="Dollars per hour of one device.")] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(help="dtype=fp32,int8 or device=a100,l4 or variant=… or other models: side by side."),
+    ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(help="seq=128:8192 or heads=4:32 or dtype=fp32,bf16 …: a plot of how it acts. Give several."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Directory for the JSON and the plot; sweeps use ridgeline-estimate.")
+    ] = None,
+) -> None:
+    """Estimate FLOPs, memory, latency and cost of a model from its config or its ONNX graph; nothing is run.
+
+    Exit code 0: done. 1: something given is wrong, or cannot be counted. 2: wrong usage.
+    """
+    from rich.console import Console
+
+    from ridgeline_estimate.errors import EstimateError
+    from ridgeline_estimate.summary.question import Question
+
+    messages = Console(stderr=True)
+    question = Question(
+        model=model,
+        variant=variant,
+        task=task,
+        batch=batch,
+        seq=seq,
+        past=past,
+        target=target,
+        mode=mode,
+        dtype=dtype,
+        device=device,
+        fused_attention=fused_attention,
+        optimizer=optimizer,
+        data_parallel=data_parallel,
+        tensor_parallel=tensor_parallel,
+        zero_stage=zero_stage,
+        price=price,
+    )
+    try:
+        _run(question, compare or [], sweep or [], as_json, out, messages)
+    except EstimateError as error:
+        messages.print(f"Error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+def _run(
+    question: Question, compare: list[str], sweep: list[str], as_json: bool, out: Path | None, messages: Console
+) -> None:
+    from ridgeline_estimate.errors import EstimateError
+    from ridgeline_estimate.summary import commands
+
+    if compare and sweep:
+        raise EstimateError("--compare and --sweep answer different questions; give one of them")
+    if sweep:
+        commands.show_sweeps(question, sweep, as_json, out, messages)
+    elif compare:
+        commands.show_comparison(question, compare, as_json, out, messages)
+    else:
+        commands.show(question, as_json, out, messages)
