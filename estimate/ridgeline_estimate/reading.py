@@ -28,13 +28,17 @@ from ridgeline_estimate.errors import ShapeError
 _ENCODER_ALONE = ("EncoderModel", "ForTokenClassification")
 
 
-def read_architecture(config: Mapping[str, Any], task: str | None = None, *, is_complete: bool = False) -> Architecture:
+def read_architecture(
+    config: Mapping[str, Any], task: str | None = None, *, is_complete: bool = False, guesses: bool = False
+) -> Architecture:
     """What a model is made of, from its config.json.
 
     task:        optimum's name of what runs; then only what that task needs is counted, so that feature-extraction has
                  no pooler. None = the class in `architectures`, whole.
     is_complete: the config holds all attributes, as a bundle's does. Else transformers and optimum are loaded, where
                  they are installed, to fill in what the config of a type that is unknown here leaves out.
+    guesses:     types whose layers are known to differ from the usual ones are read as if they did not: the costs of a
+                 bundle may be rough, but it is served
     Raises ShapeError when the config describes no text Transformer that can be counted.
     """
     if not isinstance(config, Mapping):
@@ -47,7 +51,7 @@ def read_architecture(config: Mapping[str, Any], task: str | None = None, *, is_
     if pair is not None:
         encoder, decoder = _pair_stacks(values, pair, name, found)
         return _architecture(values, name, found, pair.kind, encoder, decoder, is_base=task is None)
-    kind, is_decoder, is_known = _single_kind(values, name, found)
+    kind, is_decoder, is_known = _single_kind(values, found, guesses)
     stack = read_stack(values, kind, is_causal=is_decoder)
     encoder, decoder = (None, stack) if is_decoder else (stack, None)
     architecture = _architecture(values, name, found, kind, encoder, decoder, is_base=task is None)
@@ -62,7 +66,7 @@ def _refuse_several_parts(values: Values) -> None:
         )
 
 
-def _single_kind(values: Values, name: str | None, task: str) -> tuple[Kind, bool, bool]:
+def _single_kind(values: Values, task: str, guesses: bool) -> tuple[Kind, bool, bool]:
     """Its kind, whether it is a decoder, and whether the kind is its own or guessed."""
     if values.config.get("is_encoder_decoder"):
         raise ShapeError(
@@ -73,7 +77,7 @@ def _single_kind(values: Values, name: str | None, task: str) -> tuple[Kind, boo
         return DECODERS[values.model_type], True, True
     if values.model_type in ENCODERS:
         return ENCODERS[values.model_type], task == "text-generation" or values.flag("is_decoder"), True
-    kind, is_decoder = guess_kind(values, name, task)
+    kind, is_decoder = guess_kind(values, task, guesses=guesses)
     return kind, is_decoder, False
 
 

@@ -78,11 +78,11 @@ class ModelShape:
     def from_config(
         cls, config: Mapping[str, Any], task: str | None = None, *, is_complete: bool = False
     ) -> ModelShape:
-        """Read a config.json; parameters as in read_architecture.
+        """Read a config.json; parameters as in read_architecture, which guesses where it must.
 
         Raises ShapeError when the config describes no encoder that can be counted.
         """
-        architecture = read_architecture(config, task, is_complete=is_complete)
+        architecture = read_architecture(config, task, is_complete=is_complete, guesses=True)
         return cls(**_fields(architecture), labels=labels(Values(config, is_complete=is_complete)))
 
     @classmethod

@@ -34,6 +34,6 @@ def bundle_architecture(bundle: Bundle) -> Architecture:
     """What the model of a bundle is made of, as far as its task runs it. Raises ShapeError, OSError, or ValueError."""
     config = json.loads((bundle.path / "config.json").read_text(encoding="utf-8"))
     try:
-        return read_architecture(config, bundle.manifest.task, is_complete=True)
+        return read_architecture(config, bundle.manifest.task, is_complete=True, guesses=True)
     except ShapeError as error:
         raise ShapeError(f"{bundle.path / 'config.json'} cannot be counted: {error}") from error
