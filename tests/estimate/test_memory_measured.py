@@ -25,6 +25,7 @@ MODELS = [
     ("distilbert", "ForMaskedLM"),
     ("mt5", "ForSeq2SeqLM"),
     ("bart", "ForSeq2SeqLM"),
+    ("mistral", "ForCausalLM"),
     ("mixtral", "ForCausalLM"),
 ]
 BATCH, SEQ = 3, 160
@@ -54,13 +55,13 @@ def inputs_of(model: Any, batch: int, seq: int) -> dict[str, Any]:
 @pytest.mark.parametrize(("model_type", "head"), MODELS)
 def test_the_peak_of_a_forward_pass(model_type: str, head: str, attention: str) -> None:
     model = small_model(model_type, head, attention)
-    for batch, seq in [(BATCH, SEQ), (1, 300)]:
-        inputs = inputs_of(model, batch, seq)
-        with torch.no_grad():
-            expected = peak_bytes(lambda inputs=inputs: model(**inputs))
-        found = estimated(model, Workload(batch, seq), attention)
-        assert found.activations == pytest.approx(expected, rel=TOLERANCE)
-        assert found.step_peak == found.activations
+    batch, seq = (BATCH, SEQ) if attention == "sdpa" else (1, 300)
+    inputs = inputs_of(model, batch, seq)
+    with torch.no_grad():
+        expected = peak_bytes(lambda: model(**inputs))
+    found = estimated(model, Workload(batch, seq), attention)
+    assert found.activations == pytest.approx(expected, rel=TOLERANCE)
+    assert found.step_peak == found.activations
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -127,6 +128,10 @@ def test_disentangled_attention_is_materialized_whatever_is_asked_for() -> None:
         expected = peak_bytes(lambda: model(input_ids=ids))
     found = estimated(model, Workload(BATCH, SEQ), "sdpa")
     assert found.activations_peak == found.activations_peak_materialized == pytest.approx(expected, rel=TOLERANCE)
+    alone, together = training_peaks(model.train(), lambda: model(input_ids=ids, labels=ids).loss.backward())
+    found = estimated(model, Workload(BATCH, SEQ, mode=Mode.TRAIN), "sdpa")
+    assert found.activations == pytest.approx(alone, rel=TOLERANCE)
+    assert found.step_peak == pytest.approx(together, rel=TOLERANCE)
 
 
 def test_half_precision_copies_what_is_computed_in_fp32() -> None:

@@ -14,6 +14,8 @@ from ridgeline_estimate.memory.setting import Setting
 from ridgeline_estimate.memory.storage import Gradients, Storage, Tensor
 from ridgeline_estimate.workload import Mode
 
+_BOOLEAN = 1
+
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
@@ -82,7 +84,7 @@ def is_fused(setting: Setting, part: Attention, extras: Extras) -> bool:
     dropout, with a bias that has a gradient, and when values are of another width than keys. transformers does not
     call it at all for soft caps, sinks and disentangled attention.
     """
-    if setting.is_materialized or part.softcap or part.sinks or part.disentangled:
+    if setting.is_materialized or not _calls_sdpa(part):
         return False
     if setting.kind == "cuda":
         return True
@@ -189,10 +191,10 @@ def _kernel(
     setting: Setting, part: Attention, query: Tensor, key: Tensor, value: Tensor, sequence: Sequence, extras: Extras
 ) -> Tensor:
     tape, groups = setting.tape, part.heads // part.kv_heads
+    added = _added(setting, part, key, sequence, extras)
     if groups > 1 and extras.mask is not None and sequence.tokens > 1:
         key, value = op.repeated(tape, key, groups), op.repeated(tape, value, groups)
     rows = setting.batch * sequence.tokens
-    added = _added(setting, part, key, sequence, extras)
     shares = [(tensor.elements, tensor.size) for tensor in (query, key, value)]
 
     def backward(gradient: Tensor) -> Gradients:
@@ -225,13 +227,18 @@ def _added(setting: Setting, part: Attention, key: Tensor, sequence: Sequence, e
 def _written_out(
     setting: Setting, part: Attention, query: Tensor, key: Tensor, value: Tensor, sequence: Sequence, extras: Extras
 ) -> tuple[Tensor, Tensor]:
+    """Weighted values and probabilities, operation by operation."""
     tape, groups = setting.tape, part.heads // part.kv_heads
     keys = key.elements / setting.batch / part.key_width
     all_keys, all_values = key, value
     if groups > 1:
         all_keys, all_values = op.repeated(tape, key, groups), op.repeated(tape, value, groups)
     pairs = setting.batch * part.heads * sequence.tokens * keys
-    scores = op.scale(tape, op.matmul(tape, query, all_keys, pairs))
+    if setting.is_materialized or not _calls_sdpa(part):
+        scores = op.scale(tape, op.matmul(tape, query, all_keys, pairs))
+    else:
+        # SDPA without a kernel scales both factors.
+        scores = op.matmul(tape, op.scale(tape, query), op.scale(tape, all_keys), pairs)
     if extras.bias is not None:
         scores = op.add(tape, scores, extras.bias)
     if part.softcap:
@@ -240,10 +247,27 @@ def _written_out(
         scores = op.scale(tape, scores)
     if extras.mask is not None:
         scores = op.add(tape, scores, extras.mask)
-    # Where positions are rotated, transformers takes the softmax in fp32.
-    fine = op.FLOAT32 if part.is_rotary else scores.size
-    scores = op.cast(tape, op.softmax(tape, op.cast(tape, scores, fine)), setting.size)
+    scores = _probabilities(setting, part, scores, pairs)
     scores = op.dropout(tape, scores, setting.architecture.dropout.attention, setting.mask_size)
     rows = setting.batch * sequence.tokens
     merged = op.matmul(tape, scores, all_values, rows * part.output_width)
     return merged.view(part.heads > 1 and sequence.tokens > 1), scores
+
+
+def _probabilities(setting: Setting, part: Attention, scores: Tensor, pairs: float) -> Tensor:
+    tape = setting.tape
+    if part.sinks:
+        # A column of sinks is put beside a copy, which is then shifted by its maximum.
+        return op.softmax(tape, op.scale(tape, op.joined(tape, [scores], pairs)))
+    if not setting.is_materialized and _calls_sdpa(part):
+        found = op.softmax(tape, scores)
+        hidden_rows = tape.new(pairs, _BOOLEAN)
+        del hidden_rows
+        return found
+    # Where positions are rotated, transformers takes the softmax in fp32.
+    fine = op.FLOAT32 if part.is_rotary else scores.size
+    return op.cast(tape, op.softmax(tape, op.cast(tape, scores, fine)), setting.size)
+
+
+def _calls_sdpa(part: Attention) -> bool:
+    return not (part.softcap or part.sinks or part.disentangled)

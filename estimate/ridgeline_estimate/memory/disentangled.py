@@ -39,17 +39,17 @@ def _bias(
     tape = setting.tape
     table = setting.batch * part.relative_positions * part.query_width
     positions = [_positions(setting, part, hidden, f"{name}.{term}", table) for term in part.disentangled]
-    index = tape.new(tokens * tokens, _INT64)
     total: Tensor | None = None
     held: list[Tensor] = []
     for term, position in zip(part.disentangled, positions, strict=True):
+        index = tape.new(tokens * tokens, _INT64)
         wide = setting.batch * part.heads * tokens * part.relative_positions
         picked = op.picked(tape, op.matmul(tape, query if term == "c2p" else key, position, wide), pairs, index)
         # The sum is taken in place.
         scaled = op.scale(tape, picked)
         total = scaled if total is None else op.add_in_place(tape, total, scaled)
         held.append(picked)
-        del scaled, picked
+        del scaled, picked, index
     return total
 
 

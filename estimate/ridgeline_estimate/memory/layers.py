@@ -159,6 +159,15 @@ def _joined_gate(
     return op.multiply(tape, op.activation(tape, first, setting.activation(part)), second)
 
 
+def _gated(setting: Setting, part: FeedForward, first: Tensor, second: Tensor) -> Tensor:
+    tape = setting.tape
+    if not setting.clamps_gate:
+        return op.multiply(tape, op.activation(tape, first, setting.activation(part)), second)
+    first, second = op.scale(tape, first), op.scale(tape, second)
+    gate = op.multiply(tape, first, op.activation(tape, op.scale(tape, first), "sigmoid"))
+    return op.multiply(tape, op.add_number(tape, second), gate)
+
+
 def _experts(setting: Setting, part: FeedForward, x: Tensor, hidden: int, name: str) -> Tensor:
     """Experts as transformers' grouped matmuls run them: rows are copied once for each expert that they pick."""
     tape, chosen, width = setting.tape, part.experts_per_token, part.width
@@ -171,12 +180,15 @@ def _experts(setting: Setting, part: FeedForward, x: Tensor, hidden: int, name: 
     count = part.experts
     weights = setting.weights(f"{name}.inner", count * hidden * inner, count * inner * part.inner_bias)
     wide = op.linear(tape, picked, inner / hidden, weights)
+    # Biases are copied for each row.
+    bias = tape.new(rows * chosen * inner, setting.size) if part.inner_bias else None
     if part.is_gated:
         first, second = op.split(tape, wide, [rows * chosen * width] * 2)
-        wide = op.multiply(tape, op.activation(tape, first, setting.activation(part)), second)
+        wide = _gated(setting, part, first, second)
         del first, second
     else:
         wide = op.activation(tape, wide, setting.activation(part))
+    del bias
     weights = setting.weights(f"{name}.outer", count * hidden * width, count * hidden * part.outer_bias)
     wide = op.linear(tape, wide, hidden / width, weights)
     weighted = op.multiply(tape, wide, shares)

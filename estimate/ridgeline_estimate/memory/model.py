@@ -213,7 +213,16 @@ def _head(setting: Setting, workload: Workload, states: Tensor) -> Tensor:
     )
     bias = setting.vector("head.bias", head.outputs) if head.has_bias else []
     logits = op.linear(tape, x, head.outputs / width, [*matrix, *bias])
-    return op.add_number(tape, logits) if setting.adds_bias_to_logits and head.outputs == vocab else logits
+    return _after_logits(setting, logits) if head.outputs == vocab else logits
+
+
+def _after_logits(setting: Setting, logits: Tensor) -> Tensor:
+    for step in setting.after_logits:
+        if step == "tanh":
+            logits = op.activation(setting.tape, logits, "tanh")
+        else:
+            logits = (op.add_number if step == "add" else op.scale)(setting.tape, logits)
+    return logits
 
 
 def _pooled(setting: Setting, x: Tensor, width: int) -> Tensor:

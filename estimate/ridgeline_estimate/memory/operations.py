@@ -234,13 +234,13 @@ def split(tape: Tape, x: Tensor, parts: Sequence[float]) -> list[Tensor]:
 
 
 def picked(tape: Tape, x: Tensor, elements: float, index: Tensor) -> Tensor:
-    """Elements of x at an index, which is kept. elements: of the result."""
+    """Elements of x at an index; both are kept. elements: of the result."""
     before, size = x.elements, x.size
 
     def backward(gradient: Tensor) -> Gradients:
         return [tape.new(before, size)]
 
-    return tape.record(tape.new(elements, size), [x], [index], backward)
+    return tape.record(tape.new(elements, size), [x], [x, index], backward)
 
 
 def add_in_place(tape: Tape, a: Tensor, b: Tensor) -> Tensor:

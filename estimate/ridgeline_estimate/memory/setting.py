@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ridgeline_estimate.architecture import Architecture, FeedForward
@@ -16,9 +17,27 @@ _HOLDS_ATTENTION_OUTPUT = frozenset(
 )
 _T5 = frozenset({"t5", "mt5", "umt5", "longt5"})
 _BIAS_FOR_EACH_SEQUENCE = frozenset({"mpnet"})
-_ADDS_BIAS_TO_LOGITS = frozenset(
-    {"bart", "mbart", "pegasus", "marian", "blenderbot", "blenderbot-small", "plbart", "mvp", "led", "bigbird_pegasus"}
-)
+_CLAMPED_GATE = frozenset({"gpt_oss"})
+_BIAS = ("add",)
+_SCALE = ("scale",)
+_SOFTCAP = ("scale", "tanh", "scale")
+_AFTER_LOGITS: Mapping[str, tuple[str, ...]] = {
+    "bart": _BIAS,
+    "bigbird_pegasus": _BIAS,
+    "blenderbot": _BIAS,
+    "blenderbot-small": _BIAS,
+    "cohere": _SCALE,
+    "cohere2": _SCALE,
+    "gemma2": _SOFTCAP,
+    "granite": _SCALE,
+    "granitemoe": _SCALE,
+    "led": _BIAS,
+    "marian": _BIAS,
+    "mbart": _BIAS,
+    "mvp": _BIAS,
+    "pegasus": _BIAS,
+    "plbart": _BIAS,
+}
 _LAYER_NORM_WITHOUT_BIAS = frozenset({"modernbert", "modernbert-decoder", "mpt", "olmo", "dbrx"})
 
 
@@ -81,9 +100,14 @@ class Setting:
         return self.architecture.model_type in _BIAS_FOR_EACH_SEQUENCE
 
     @property
-    def adds_bias_to_logits(self) -> bool:
-        """The head's bias is added in an operation of its own (BART)."""
-        return self.architecture.model_type in _ADDS_BIAS_TO_LOGITS
+    def after_logits(self) -> tuple[str, ...]:
+        """Operations on logits over the vocabulary: adding a bias (BART), a scale (Granite), a soft cap (Gemma 2)."""
+        return _AFTER_LOGITS.get(self.architecture.model_type, ())
+
+    @property
+    def clamps_gate(self) -> bool:
+        """Both halves of a gate are clamped, and the sigmoid is written out (gpt-oss)."""
+        return self.architecture.model_type in _CLAMPED_GATE
 
     @property
     def holds_inner(self) -> bool:
