@@ -88,6 +88,13 @@ def adapt_gpt_oss_layer(values: Values, layer: Layer, number: int) -> Layer:
     )
 
 
+def adapt_hunyuan_layer(values: Values, layer: Layer, number: int) -> Layer:
+    """HunYuan: one shared expert, as wide as the others."""
+    feed = layer.feed_forward
+    assert feed is not None
+    return replace(layer, feed_forward=replace(feed, shared_width=feed.width))
+
+
 def adapt_latent_layer(values: Values, layer: Layer, number: int) -> Layer:
     """DeepSeek: keys and values come from a vector of low rank; a part of each key is shared by all heads."""
     rotated = values.integer("qk_rope_head_dim")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from ridgeline_estimate.configs.decoder_details import (
     adapt_falcon_layer,
     adapt_gpt_oss_layer,
+    adapt_hunyuan_layer,
     adapt_latent_layer,
     adapt_multi_query_layer,
     adapt_opt,
@@ -128,12 +129,12 @@ DECODERS: Mapping[str, Kind] = {
     "phimoe": replace(_BIASED_ATTENTION, norm_parameters=2, head_bias="lm_head_bias"),
     "granitemoe": _BIASED_ATTENTION,
     "granitemoeshared": _BIASED_ATTENTION,
-    "dbrx": replace(_PLAIN_LLAMA),
+    "dbrx": _PLAIN_LLAMA,
     "gpt_oss": replace(_BIASED_ATTENTION, feed_forward_bias=True, window_every=2, adapt_layer=adapt_gpt_oss_layer),
     "glm4_moe": replace(_GLM, query_key_norm="head", query_key_norm_if="use_qk_norm"),
     "dots1": _QWEN3,
     "minimax_m2": replace(_PLAIN_LLAMA, query_key_norm="all"),
-    "hunyuan_v1_moe": _QWEN3,
+    "hunyuan_v1_moe": replace(_QWEN3, adapt_layer=adapt_hunyuan_layer),
     "deepseek_v2": _DEEPSEEK,
     "deepseek_v3": _DEEPSEEK,
 }
