@@ -59,7 +59,7 @@ NAMED: dict[str, dict[str, Any]] = {
 }
 # What differs from a type's defaults, where these cannot be built or leave something out.
 VARIANTS: dict[str, dict[str, Any]] = {
-    **{name: {} for name in DECODERS},
+    **{name: {} for name in DECODERS if name != "dbrx"},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "nemotron": {"head_dim": 64, "hidden_size": 1024, "num_attention_heads": 16, "num_key_value_heads": 4},
     "hunyuan_v1_dense": {"head_dim": 128},
@@ -119,8 +119,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "llama-biases": {"model_type": "llama", "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
     "gemma-3-1b": {"model_type": "gemma3_text", "num_hidden_layers": 7, "num_key_value_heads": 1},
 }
-# transformers 5.23 cannot build it from its own defaults.
-NOT_BUILT = {"dbrx"}
 # They take a mask of one row alone.
 UNMASKED = {"openai-gpt", "opt", "opt-350m", "bloom", "falcon-rw"}
 ONE_SHAPE = [(3, 40)]
@@ -144,10 +142,19 @@ def test_models_of_full_size_on_the_meta_device(name: str) -> None:
     check(build(config_of(**NAMED[name]), "ForCausalLM"), SHAPES)
 
 
-@pytest.mark.parametrize("name", [name for name in VARIANTS if name not in NOT_BUILT])
+@pytest.mark.parametrize("name", VARIANTS)
 def test_two_layers_on_the_meta_device(name: str) -> None:
     config = config_of(**{"model_type": name, "num_hidden_layers": 2, **VARIANTS[name]})
     check(build(config, "ForCausalLM"), ONE_SHAPE, is_masked=name not in UNMASKED)
+
+
+def test_parameters_of_dbrx_whose_experts_the_meta_device_cannot_run() -> None:
+    nested = {
+        "attn_config": {"kv_n_heads": 4, "rope_theta": 1e4},
+        "ffn_config": {"hidden_size": 256, "ffn_hidden_size": 512, "moe_num_experts": 4, "moe_top_k": 2},
+    }
+    model = build(config_of("dbrx", d_model=256, n_heads=8, n_layers=2, **nested), "ForCausalLM")
+    assert count_parameters(read(model)) == parameters_of(model)
 
 
 @pytest.mark.parametrize(

@@ -6,19 +6,10 @@ from dataclasses import replace
 
 from ridgeline_estimate.configs.decoders import LLAMA
 from ridgeline_estimate.configs.kind import Kind
+from ridgeline_estimate.configs.unlike import UNLIKE
 from ridgeline_estimate.configs.values import Values
 from ridgeline_estimate.errors import ShapeError
 
-# Types of transformers 5.23 whose layers differ from the usual ones so much that a guess is off by over 1 %.
-_UNLIKE = frozenset(
-    """
-    afmoe axk1 bamba beam big_bird canine cohere2_moe convbert deberta diffllama doge ernie4_5_moe esmc falcon_h1
-    falcon_mamba fnet funnel gemma3n_text gemma4_text gemma4_unified_text git hrm_text jamba jetmoe layoutlm lfm2
-    lfm2_moe llama4_text longcat_flash longformer luke mamba mamba2 mimo_v2_flash mllama mobilebert modernbert-decoder
-    moshi mra nanochat nemotron_h neomme nystromformer perceiver phi4_multimodal qwen3_next recurrent_gemma reformer
-    rembert roc_bert rwkv squeezebert tapas xlnet xlstm xmod yoso youtu zamba zamba2
-    """.split()
-)
 _DECODER_TASKS = ("text-generation",)
 _RMS_EPSILONS = ("rms_norm_eps", "rms_norm_epsilon")
 
@@ -30,7 +21,7 @@ def guess_kind(values: Values, task: str, *, guesses: bool) -> tuple[Kind, bool]
     guesses: also for types that are known to differ
     Raises ShapeError for those otherwise.
     """
-    if values.model_type in _UNLIKE and not guesses:
+    if values.model_type in UNLIKE and not guesses:
         raise ShapeError(
             f"the layers of '{values.model_type}' models differ from those that can be counted from a config; "
             "export the model to ONNX and give the graph instead"

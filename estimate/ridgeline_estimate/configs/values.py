@@ -19,7 +19,9 @@ class Values:
 
     def __init__(self, config: Mapping[str, Any], *, is_complete: bool = False) -> None:
         """is_complete: it holds all attributes, so that no library need be asked for those of an unknown type"""
-        self.config = config
+        # DBRX keeps some of its attributes one level down.
+        nested = [config[name] for name in ("attn_config", "ffn_config") if isinstance(config.get(name), Mapping)]
+        self.config = {key: value for part in (*nested, config) for key, value in part.items()}
         self.model_type = str(config.get("model_type") or "unknown")
         self._is_complete = is_complete
 
