@@ -9,10 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from experiments import chaos, dashboard_cost, host_cost, latency, overload, served_vs_bound, soak, startup
-from experiments.lab import checked_load, load
+from experiments import (
+    chaos,
+    dashboard_cost,
+    host_cost,
+    latency,
+    overload,
+    roofline,
+    served_vs_bound,
+    soak,
+    startup,
+)
+from experiments.lab import checked_load, load, random_models, roofline_runs
 from experiments.lab.probe import Seen, seconds_until_normal
 from experiments.lab.verdicts import at_least, at_most, median_of, ratio_of_rounds, report
+
+from ridgeline_server.runtimes import calibration
+from ridgeline_server.runtimes.encoders import ENCODERS
 
 
 def latencies(seconds: float) -> dict[str, float]:
@@ -104,6 +117,23 @@ DASHBOARD = {
     "poll_bytes": 6000,
     "failed": 0,
 }
+POINTS = [
+    {
+        "model": f"model {model}",
+        "runtime": "openvino",
+        "precision": precision,
+        "concurrency": 1 + model % 2,
+        "batch": 4,
+        "seq": 32,
+        "measured_s": 0.01 * (1 + model),
+        "config_s": 0.01 * (1 + model) * (1.0 + 0.04 * model),
+        "graph_s": 0.01 * (1 + model) * (1.0 - 0.05 * model),
+        "bound": "compute",
+    }
+    for precision in ("fp32", "int8")
+    for model in range(6)
+]
+ROOFLINE = {"calibrations": [], "points": POINTS, "errors": roofline.summary(POINTS)}
 HOST = {"steps_us": {"tokenize": 70.0, "schedule": 7.0}, "total_us": 200.0}
 
 
@@ -122,8 +152,19 @@ HOST = {"steps_us": {"tokenize": 70.0, "schedule": 7.0}, "total_us": 200.0}
         (latency, LATENCY, set()),
         (host_cost, HOST, set()),
         (dashboard_cost, DASHBOARD, {"5 dashboards under load, of a core"}),
+        (roofline, ROOFLINE, set()),
     ],
-    ids=["served_vs_bound", "overload", "chaos", "soak", "startup", "latency", "host_cost", "dashboard_cost"],
+    ids=[
+        "served_vs_bound",
+        "overload",
+        "chaos",
+        "soak",
+        "startup",
+        "latency",
+        "host_cost",
+        "dashboard_cost",
+        "roofline",
+    ],
 )
 def test_figures_get_verdicts_and_a_plot(experiment: Any, figures: Any, missed: set[str], tmp_path: Path) -> None:
     judged = experiment.verdicts(figures)
@@ -169,6 +210,28 @@ def test_a_dashboard_costs_what_one_more_adds() -> None:
     assert dashboard_cost.per_dashboard({0: 0.05, 5: 0.06, 25: 0.10}) == pytest.approx(0.002)
     rounds = [{0: 0.1, 5: 0.2}, {0: 0.3, 5: 0.3}, {0: 0.2, 5: 0.9}]
     assert dashboard_cost.medians(rounds) == {0: 0.2, 5: 0.3}
+
+
+def test_errors_of_predictions_are_shares_of_what_was_measured() -> None:
+    group = roofline.summary(POINTS)["fp32"]
+    assert group["config"] == {
+        "median": pytest.approx(0.10), "p90": pytest.approx(0.20), "largest": pytest.approx(0.20), "count": 6,
+    }  # fmt: skip
+    assert group["graph"]["largest"] == pytest.approx(0.25)
+    assert group["by_model"]["model 5"]["median"] == pytest.approx(0.20)
+
+
+def test_a_precision_that_was_not_measured_misses_its_targets() -> None:
+    only_fp32 = [point for point in POINTS if point["precision"] == "fp32"]
+    missed = [each for each in roofline.verdicts({"errors": roofline.summary(only_fp32)}) if not each.is_met]
+    assert [each.name.split()[0] for each in missed] == ["int8"] * 4
+
+
+def test_predictions_are_tested_on_shapes_that_calibration_does_not_run() -> None:
+    assert not set(roofline_runs.SHAPES) & set(calibration.SHAPES)
+    sizes = {(encoder.hidden, encoder.layers) for encoder in ENCODERS}
+    tested = {(model.sizes.get("hidden_size"), model.sizes.get("num_hidden_layers")) for model in random_models.MODELS}
+    assert len(tested - sizes) >= 8
 
 
 def test_ratios_are_taken_within_rounds() -> None:

@@ -126,7 +126,7 @@ def test_equal_gpus_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     "setup", [Setup("openvino", "int8", 2, 2), Setup("onnxruntime", "int8-dynamic", 1, 1)], ids=str
 )
 def test_a_calibration_has_all_that_a_prediction_needs(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "_SHAPES", ((1, 8), (2, 16), (4, 16), (1, 64)))
+    monkeypatch.setattr(calibration, "SHAPES", ((1, 8), (2, 16), (4, 16), (1, 64)))
     monkeypatch.setattr(calibration, "_ROUNDS", 1)
     monkeypatch.setattr(
         calibration, "measure_bandwidths", lambda threads: Bandwidths(1e10, 4e10, 32 << 20, f"made up, {threads}")

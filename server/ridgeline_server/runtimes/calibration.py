@@ -40,7 +40,7 @@ Step = Callable[[str, int, int], None]
 Run = tuple[list[Op], float]
 
 _TASK = "feature-extraction"
-_SHAPES: tuple[Shape, ...] = ((1, 8), (1, 32), (1, 128), (1, 384), (4, 16), (4, 64), (16, 8), (8, 96), (3, 256))
+SHAPES: tuple[Shape, ...] = ((1, 8), (1, 32), (1, 128), (1, 384), (4, 16), (4, 64), (16, 8), (8, 96), (3, 256))
 _MOST_ELEMENTS = 1 << 19  # tokens x hidden: beyond it a run takes long and tells nothing new
 # A GPU does thousands of tokens in the time of a core's dozens.
 _GPU_SCALE = 16
@@ -221,7 +221,7 @@ def _runs(setup: Setup) -> Iterator[Run]:
     for encoder in ENCODERS:
         scale = 1 if setup.gpu is None else _GPU_SCALE
         shapes = tuple(
-            (rows * scale, length) for rows, length in _SHAPES if rows * length * encoder.hidden <= _MOST_ELEMENTS
+            (rows * scale, length) for rows, length in SHAPES if rows * length * encoder.hidden <= _MOST_ELEMENTS
         )
         runtime = _load(setup, encoder, shapes)
         architecture = read_architecture(encoder.config, _TASK)
