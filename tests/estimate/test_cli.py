@@ -195,6 +195,14 @@ def test_encoder_decoders_count_tokens_on_both_sides(tmp_path: Path) -> None:
     assert "decoder layers 0–1 (×2)" in page
 
 
+def test_a_decoder_alone_keeps_the_weights_that_it_does_not_use(tmp_path: Path) -> None:
+    t5 = write_model(tmp_path / "t5", T5)
+    found = figures(t5, "--task", "text-generation", "--device", "a100", "--tensor-parallel", "2")
+    assert found["model"]["task"] == "text-generation"
+    rows = [row for row in found["layers"] if row["level"] == 0]
+    assert sum(row["parameters"] for row in rows) == found["parameters"]
+
+
 def test_a_bundle_is_counted_from_its_graphs(default_bundle: Path) -> None:
     fp32, int8 = (figures(str(default_bundle), "--variant", name, "--device", "l4") for name in ("fp32", "int8"))
     assert fp32["model"]["variant"] == "fp32"

@@ -114,7 +114,10 @@ def test_graphs_that_are_none(tmp_path: Path) -> None:
     assert "model.onnx" in sentence_of(str(path))
 
 
-@pytest.mark.parametrize("changes", [{"hidden_size": -64}, {"num_attention_heads": 0}, {"vocab_size": "many"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"hidden_size": -64}, {"num_attention_heads": 0}, {"vocab_size": "many"}, {"num_hidden_layers": 1_000_000_000}],
+)
 def test_configs_with_impossible_sizes(tmp_path: Path, changes: dict[str, object]) -> None:
     sentence_of(write_model(tmp_path / "odd", {**BERT, **changes}))
 

@@ -77,10 +77,11 @@ def count_weights(architecture: Architecture) -> Weights:
     )
     tables = sum(op.parameters - op.vectors for op in ops if _is_table(op))
     vectors = sum(op.vectors for op in ops)
+    # What is held but does not run (cross attention without an encoder) has no output.
     channels = sum(
         op.output[-1] * (experts if ".experts." in op.name else 1)
         for op in ops
-        if op.parameters > op.vectors and not _is_table(op)
+        if op.parameters > op.vectors and op.output and not _is_table(op)
     )
     return Weights(sum(op.parameters for op in ops) - tables - vectors, tables, vectors, channels)
 

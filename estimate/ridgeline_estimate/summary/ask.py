@@ -18,12 +18,12 @@ from ridgeline_estimate.precision import Precision
 from ridgeline_estimate.reading import read_architecture
 from ridgeline_estimate.roofline import Prediction, predict
 from ridgeline_estimate.summary.answer import Answer
+from ridgeline_estimate.summary import sizes
 from ridgeline_estimate.summary.assumptions import assumptions
 from ridgeline_estimate.summary.formats import precision_of
 from ridgeline_estimate.summary.machine import Machine, find_machine
 from ridgeline_estimate.summary.memory_figures import memory_of
 from ridgeline_estimate.summary.question import Question
-from ridgeline_estimate.summary.sizes import resized
 from ridgeline_estimate.summary.steps import with_step_of
 from ridgeline_estimate.summary.subject import Subject, find_subject
 from ridgeline_estimate.workload import Mode, Workload
@@ -78,7 +78,7 @@ def _subject(question: Question) -> Subject:
         )
     if question.sizes:
         assert subject.config is not None
-        return replace(subject, config=resized(subject.config, question.sizes))
+        return replace(subject, config=sizes.resized(subject.config, question.sizes))
     return subject
 
 
@@ -86,6 +86,7 @@ def _architecture(subject: Subject) -> Architecture | None:
     """None for a graph whose config is missing or of a kind that we cannot count: the graph tells enough."""
     if subject.config is None:
         return None
+    sizes.check_layers(subject.config)
     try:
         return read_architecture(subject.config, subject.task)
     except ShapeError:
