@@ -44,12 +44,12 @@ def estimate(
         typer.Option(help="A device with a data sheet, such as h100, or this (as measured); else this if measured."),
     ] = None,
     fused_attention: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--fused-attention/--plain-attention",
-            help="Attention scores stay on the chip, as PyTorch's SDPA does it, or go through memory.",
+            help="Attention scores stay on the chip, as in PyTorch's SDPA and unless said otherwise, or in memory.",
         ),
-    ] = True,
+    ] = None,
     optimizer: Annotated[
         str | None, typer.Option(help="For --mode train: sgd, momentum, adam, rmsprop, adagrad …; adamw if not given.")
     ] = None,

@@ -17,8 +17,8 @@ from ridgeline_estimate.parallelism import shard_architecture
 from ridgeline_estimate.precision import Precision
 from ridgeline_estimate.reading import read_architecture
 from ridgeline_estimate.roofline import Prediction, predict
-from ridgeline_estimate.summary.answer import Answer
 from ridgeline_estimate.summary import sizes
+from ridgeline_estimate.summary.answer import Answer
 from ridgeline_estimate.summary.assumptions import assumptions
 from ridgeline_estimate.summary.formats import precision_of
 from ridgeline_estimate.summary.machine import Machine, find_machine
@@ -42,10 +42,13 @@ def answer(question: Question) -> Answer:
         _check_positions(architecture, workload)
     graph = _graph(subject.graph) if subject.graph is not None else None
     precision, precision_note = precision_of(subject, question.dtype, graph)
-    model = _Model(subject, architecture, graph, precision, question)
+    found = find_machine(question.device, subject.variant or precision.name)
+    is_fused = question.fused_attention
+    if is_fused is None:
+        is_fused = not (isinstance(found, Machine) and found.is_calibrated)
+    model = _Model(subject, architecture, graph, precision, question, is_fused)
     ops, warnings = model.ops(workload)
     share = model.ops_of_a_device(workload) if question.devices > 1 else ops
-    found = find_machine(question.device, subject.variant or precision.name)
     kind = found.device.kind if isinstance(found, Machine) else "cpu"
     prediction, gap = _prediction(share, found)
     return Answer(
@@ -115,6 +118,7 @@ class _Model:
     graph: Graph | None
     precision: Precision
     question: Question
+    has_fused_attention: bool
 
     def ops(self, workload: Workload) -> tuple[list[Op], tuple[str, ...]]:
         """The operations, and what could not be counted of a graph."""
@@ -145,7 +149,7 @@ class _Model:
         return sum(op.parameters for op in ops)
 
     def _of(self, architecture: Architecture, workload: Workload) -> list[Op]:
-        is_plain = not self.question.fused_attention
+        is_plain = not self.has_fused_attention
         ops = model_ops(architecture, workload, self.precision, materializes_scores=is_plain)
         optimizer = self.question.optimizer_in_use
         return ops if optimizer is None else with_step_of(ops, optimizer, self.precision)

@@ -34,7 +34,7 @@ def assumptions(
         "FlopCounterMode counts"
     )
     if subject.graph is None:
-        yield _attention_note(question)
+        yield _attention_note(question, isinstance(found, Machine) and found.is_calibrated)
     if isinstance(found, Machine) and prediction is not None:
         yield f"Device: {found.source}"
     if question.mode == Mode.TRAIN:
@@ -46,7 +46,12 @@ def assumptions(
         )
 
 
-def _attention_note(question: Question) -> str:
-    if question.fused_attention:
+def _attention_note(question: Question, is_calibrated: bool) -> str:
+    if question.fused_attention is None and is_calibrated:
+        return (
+            "Attention: bytes and latency are those of scores that go through memory, as in the runs that the "
+            "efficiencies were fitted to; activations are those of PyTorch's SDPA"
+        )
+    if question.fused_attention is not False:
         return "Attention: scores stay on the chip, as in PyTorch's SDPA; --plain-attention writes them to memory"
     return "Attention: scores are written to memory and read again; --fused-attention keeps them on the chip"

@@ -16,11 +16,16 @@ _HOW = "measure it with `ridgeline devices --calibrate`, or name one with --devi
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A device and the efficiency that is reached on it. source: a sentence on where both come from."""
+    """A device and the efficiency that is reached on it.
+
+    source:        a sentence on where both come from
+    is_calibrated: the efficiency was fitted to measured runs
+    """
 
     device: Device
     efficiency: Efficiency
     source: str
+    is_calibrated: bool
 
 
 def find_machine(name: str | None, precision: str) -> Machine | str:
@@ -32,7 +37,7 @@ def find_machine(name: str | None, precision: str) -> Machine | str:
     if name is None or name == THIS or name.startswith(f"{THIS}:"):
         return _this_machine(name, precision)
     device = find_device(name)
-    return Machine(device, IDEAL, _sheet_sentence(device))
+    return Machine(device, IDEAL, _sheet_sentence(device), is_calibrated=False)
 
 
 def _this_machine(name: str | None, precision: str) -> Machine | str:
@@ -41,7 +46,7 @@ def _this_machine(name: str | None, precision: str) -> Machine | str:
     for kind in kinds:
         found = find_calibration(known, precision, kind=kind)
         if found is not None:
-            return Machine(found.device, found.efficiency, _calibration_sentence(found))
+            return Machine(found.device, found.efficiency, _calibration_sentence(found), is_calibrated=True)
     if known:
         others = ", ".join(sorted({each.precision for each in known}))
         return f"this machine was measured in {others}, not in {precision}; {_HOW}"

@@ -89,7 +89,7 @@ def memory_of(
         optimizer=question.optimizer_in_use,
         data_parallel=question.data_parallel,
         tensor_parallel=question.tensor_parallel,
-        materialized_attention=not question.fused_attention,
+        materialized_attention=question.fused_attention is False,
         kind=kind,
         zero_stage=question.zero_stage,
     )

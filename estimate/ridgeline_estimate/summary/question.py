@@ -21,7 +21,8 @@ class Question:
 
     dtype:  name of a precision, None = the graph's, or the config's own
     device: name of a data sheet or "this", None = this machine if it was measured
-    fused_attention: scores stay on the chip
+    fused_attention: scores stay on the chip; None = they do, except where the efficiencies of this machine were fitted
+                     to runs that were counted with scores in memory
     zero_stage: of ZeRO, 0 = off
     price:  dollars per hour of one device
     sizes:  sizes of the model that are changed, such as {"layers": 24}
@@ -37,7 +38,7 @@ class Question:
     mode: str = Mode.FORWARD.value
     dtype: str | None = None
     device: str | None = None
-    fused_attention: bool = True
+    fused_attention: bool | None = None
     optimizer: str | None = None
     zero_stage: int = 0
     data_parallel: int = 1
