@@ -51,6 +51,14 @@ def test_devices_and_dtypes_are_combined(llama: str) -> None:
     assert "a100, fp8: the fp8 peak of A100" in " ".join(page.split())
 
 
+def test_what_is_the_same_for_all_gives_way_on_a_narrow_page(llama: str) -> None:
+    done = run(llama, "--compare", "device=a100,h100", "--compare", "dtype=bf16,int4", "--price", "2")
+    assert done.exit_code == 0, done.output
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+    assert "$/M tokens" in done.stdout
+    assert "params of all: " in done.stdout
+
+
 def test_variants_side_by_side(default_bundle: Path) -> None:
     found = figures(str(default_bundle), "--compare", "variant=fp32,int8", "--device", "l4")["compared"]
     assert [each["precision"] for each in found] == ["fp32", "int8"]

@@ -40,7 +40,8 @@ def show_comparison(
     if as_json:
         typer.echo(_text(result))
     else:
-        Console(highlight=False).print(comparison_table.page(found))
+        console = Console(highlight=False)
+        console.print(comparison_table.page(found, console.width))
     if out is not None:
         _files([_write(out, "comparison.json", result)], messages)
 
@@ -53,8 +54,9 @@ def show_sweeps(question: Question, texts: Sequence[str], as_json: bool, out: Pa
     if as_json:
         typer.echo(_text(result))
     else:
+        console = Console(highlight=False)
         for each in found:
-            Console(highlight=False).print(comparison_table.sweep_page(each))
+            console.print(comparison_table.sweep_page(each, console.width))
     directory = out or DEFAULT_OUT
     files = [_write(directory, "sweep.json", result)]
     try:

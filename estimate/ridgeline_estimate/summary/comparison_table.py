@@ -18,24 +18,24 @@ from ridgeline_estimate.summary.tables import subtitle, title
 _LONGEST_LABEL = 16
 
 
-def page(compared: Sequence[Compared]) -> RenderableType:
-    """The table, and sentences that some of the estimates rest on."""
+def page(compared: Sequence[Compared], width: int) -> RenderableType:
+    """The table on so many columns, and sentences that some of the estimates rest on."""
     answers = [each.answer for each in compared]
     heads = dict.fromkeys(title(answer) for answer in answers)
     lines: list[RenderableType] = [Text(head, style="bold") for head in heads]
     if len({subtitle(answer) for answer in answers}) == 1:
         lines.append(Text(subtitle(answers[0])))
-    lines += [Text(""), _table("", [each.label for each in compared], answers)]
+    lines += [Text(""), *_table("", [each.label for each in compared], answers, width)]
     lines += [Text(f"{label}: {gap}", style="bright_black") for label, gap in _gaps(compared)]
     return Group(*lines)
 
 
-def sweep_page(sweep: Sweep) -> RenderableType:
+def sweep_page(sweep: Sweep, width: int) -> RenderableType:
     """The table of one factor."""
     return Group(
         Text(title(sweep.answers[0]), style="bold"),
         Text(""),
-        _table(sweep.factor, [str(value) for value in sweep.values], sweep.answers),
+        *_table(sweep.factor, [str(value) for value in sweep.values], sweep.answers, width),
         Text(""),
     )
 
@@ -48,16 +48,29 @@ def _gaps(compared: Sequence[Compared]) -> list[tuple[str, str]]:
     return [(label, gap or "") for label, gap in gaps]
 
 
-def _table(name: str, labels: Sequence[str], answers: Sequence[Answer]) -> Table:
+def _table(name: str, labels: Sequence[str], answers: Sequence[Answer], width: int) -> list[RenderableType]:
+    """The table; below it what is the same for all, when the page is too narrow to repeat it."""
     columns = _columns(answers)
+    longest = min(max(len(name), *(len(label) for label in labels)), _LONGEST_LABEL)
+    dropped: list[Text] = []
+    while longest + sum(1 + _width(column) for column in columns) > width:
+        same = next((column for column in columns if len(set(column[1])) == 1), None)
+        if same is None:
+            break
+        columns.remove(same)
+        dropped.append(Text(f"{same[0]} of all: {same[1][0]}", style="bright_black"))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0)
-    longest = max(len(name), *(len(label) for label in labels))
-    table.add_column(name, min_width=min(longest, _LONGEST_LABEL), max_width=_LONGEST_LABEL, overflow="fold")
-    for head, cells in columns:
-        table.add_column(head, justify="right", no_wrap=True, min_width=max(len(head), *map(len, cells)))
+    table.add_column(name, width=longest, overflow="fold")
+    for column in columns:
+        table.add_column(column[0], justify="right", no_wrap=True, min_width=_width(column))
     for index, label in enumerate(labels):
         table.add_row(label, *(cells[index] for _, cells in columns))
-    return table
+    return [table, *dropped]
+
+
+def _width(column: tuple[str, list[str]]) -> int:
+    head, cells = column
+    return max(len(head), *(len(cell) for cell in cells))
 
 
 def _columns(answers: Sequence[Answer]) -> list[tuple[str, list[str]]]:
