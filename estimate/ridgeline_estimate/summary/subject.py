@@ -110,7 +110,7 @@ def _bundle(path: Path, variant: str | None, task: str | None) -> Subject:
     config = path / CONFIG_NAME
     task = task or (str(manifest["task"]) if manifest.get("task") else None)
     return Subject(
-        name=f"{path.resolve().name} {chosen}",
+        name=path.resolve().name,
         source=f"graph {relative}",
         config=_config(config) if config.is_file() else None,
         graph=graph,

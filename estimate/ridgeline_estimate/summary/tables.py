@@ -46,8 +46,7 @@ def title(answer: Answer) -> str:
     found = answer.architecture
     if found is None:
         return answer.subject.name
-    kind = f"{found.name}, {found.task}" if found.name else f"{found.model_type}, {found.task}"
-    return f"{answer.subject.name}: {kind}"
+    return f"{answer.subject.name}: {found.name or found.model_type}, {found.task}"
 
 
 def subtitle(answer: Answer) -> str:
