@@ -106,6 +106,16 @@ def test_threads_of_one_core_and_cores_of_one_socket_stay_together(monkeypatch: 
     assert cores.usable_cpus() == (0, 4, 1, 5, 2, 6, 3, 7)
 
 
+def test_binding_survives_threads_that_end_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "_threads", lambda: [2**22 + 1, threading.get_native_id()])
+    before = os.sched_getaffinity(0)
+    try:
+        cores.bind((max(before),))
+        assert os.sched_getaffinity(0) == {max(before)}
+    finally:
+        cores.bind(tuple(before))
+
+
 def test_binding_reaches_threads_that_run_and_threads_to_come() -> None:
     before = os.sched_getaffinity(0)
     cpu = max(before)

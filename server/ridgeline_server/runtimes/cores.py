@@ -6,6 +6,7 @@ import math
 import os
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ridgeline_server.runtimes.quota import quota_cores
@@ -41,8 +42,14 @@ def bind(cpus: tuple[int, ...] | None) -> None:
     """
     if cpus is None:
         return
-    for thread in os.listdir("/proc/self/task"):
-        os.sched_setaffinity(int(thread), cpus)
+    for thread in _threads():
+        with suppress(ProcessLookupError):  # it ended since it was listed
+            os.sched_setaffinity(thread, cpus)
+
+
+def _threads() -> list[int]:
+    """Ids of this process's threads."""
+    return [int(name) for name in os.listdir("/proc/self/task")]
 
 
 def has_fast_int8() -> bool:
