@@ -44,6 +44,7 @@ def read_architecture(
     if not isinstance(config, Mapping):
         raise ShapeError(f"a model's config is a JSON object, not {type(config).__name__}")
     values = Values(config, is_complete=is_complete)
+    values.check_layers()
     _refuse_several_parts(values)
     name = class_name(config)
     found = task_of(name, task)

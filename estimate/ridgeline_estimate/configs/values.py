@@ -10,6 +10,10 @@ from ridgeline_estimate.configs.defaults import class_defaults, is_known_type
 from ridgeline_estimate.configs.names import NAMES, NORMALIZED_NAMES
 from ridgeline_estimate.errors import ShapeError
 
+# Each layer is looked at: a config of a billion would take for ever.
+MOST_LAYERS = 10_000
+_LAYER_NAMES = (*NAMES["layers"], "num_decoder_layers", "decoder_layers", "inner_group_num")
+
 
 class Values:
     """Typed look-ups in a config.json. A key of NAMES stands for all its names; any other name for itself.
@@ -50,6 +54,13 @@ class Values:
         if value < least:
             raise ShapeError(f"the config's {fields[0]} is {value!r}; it should be a whole number from {least} up")
         return value
+
+    def check_layers(self) -> None:
+        """Raises ShapeError for more layers than any model has."""
+        for name in _LAYER_NAMES:
+            value = self.find(name)
+            if isinstance(value, (int, float)) and value > MOST_LAYERS:
+                raise ShapeError(f"the config's {name} is {value}; models of up to {MOST_LAYERS} layers can be counted")
 
     def number(self, field: str, default: float) -> float:
         """A number. Raises ShapeError when it is none."""

@@ -21,7 +21,6 @@ _DECODER_NAMES: Mapping[str, tuple[str, ...]] = {
     "heads": ("decoder_attention_heads", "encoder_attention_heads"),
     "ffn": ("decoder_ffn_dim", "encoder_ffn_dim", "moe_intermediate_size"),
 }
-MOST_LAYERS = 10_000
 _AS_WIDE_AS_HIDDEN = ("embedding_size", "pooler_hidden_size", "word_embed_proj_dim")
 
 
@@ -33,14 +32,6 @@ def resized(config: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, An
             raise EstimateError(f"{factor} is {value}; it should be a whole number from 1 up")
         _CHANGES[factor](result, value)
     return result
-
-
-def check_layers(config: Mapping[str, Any]) -> None:
-    """Refuse more layers than any model has: each of them is looked at. Raises EstimateError."""
-    for name in (*_names(config, "layers"), "inner_group_num"):
-        value = Values(config).find(name)
-        if isinstance(value, (int, float)) and value > MOST_LAYERS:
-            raise EstimateError(f"the config's {name} is {value}; models of up to {MOST_LAYERS} layers can be counted")
 
 
 def fits(config: Mapping[str, Any], factor: str, value: int) -> bool:
