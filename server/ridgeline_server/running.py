@@ -11,6 +11,7 @@ import signal
 import socket
 import time
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import uvloop
@@ -18,8 +19,6 @@ import uvloop
 from ridgeline_server.engine.engine import Engine
 from ridgeline_server.engine.loading import LoadedModel, load_models
 from ridgeline_server.errors import StartupError
-from ridgeline_server.http.app import create_app
-from ridgeline_server.http.server import BACKLOG, HttpServer
 from ridgeline_server.report.metrics import Metrics
 from ridgeline_server.report.report import Report
 
@@ -27,11 +26,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ridgeline_server.config import ServerConfig
+    from ridgeline_server.http.server import HttpServer
     from ridgeline_server.request import BatchRecord, ModelInfo
 
 # Workers that have not ended by then end with this process, which holds the other ends of their sockets.
 _STOP_S = 3.0
 _MOST_FILES = 65_536
+# Connections that the kernel holds until they are accepted.
+_BACKLOG = 2048
 
 logger = logging.getLogger(__name__)
 
@@ -68,26 +70,37 @@ async def _run(config: ServerConfig, announce: Callable[[Started], None]) -> Non
     models = load_models(config, observe)
     engine = Engine(models, config)
     with _listen(config) as listener:
-        server = HttpServer(create_app(engine, config, report, metrics), config.drain_timeout_s)
-        _stop_on_signals(server)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
         starting = asyncio.create_task(engine.start())
         try:
-            await asyncio.wait([serving, starting], return_when=asyncio.FIRST_COMPLETED)
-            if starting.done():
-                starting.result()
-                _record_peaks(models, report)
-                why = [model.served.plan.why for model in models]
-                # What is loaded by now stays: the garbage collector need not look at it again while requests wait.
-                gc.collect()
-                gc.freeze()
-                announce(Started(_url(listener), engine.models(), why, time.monotonic() - began))
+            server = await _make_server(engine, config, report, metrics)
+            _stop_on_signals(server)
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            try:
+                await asyncio.wait([serving, starting], return_when=asyncio.FIRST_COMPLETED)
+                if starting.done():
+                    starting.result()
+                    _record_peaks(models, report)
+                    why = [model.served.plan.why for model in models]
+                    # What is loaded by now stays: the garbage collector need not look at it while requests wait.
+                    gc.collect()
+                    gc.freeze()
+                    announce(Started(_url(listener), engine.models(), why, time.monotonic() - began))
+                    await serving
+            finally:
+                server.stop()
                 await serving
         finally:
             starting.cancel()
-            server.stop()
-            await serving
             await _stop(engine)
+
+
+async def _make_server(engine: Engine, config: ServerConfig, report: Report, metrics: Metrics) -> HttpServer:
+    """The HTTP server. Its libraries take a quarter of a second to import: the workers load meanwhile."""
+    await asyncio.to_thread(import_module, "ridgeline_server.http.app")
+    from ridgeline_server.http.app import create_app
+    from ridgeline_server.http.server import HttpServer
+
+    return HttpServer(create_app(engine, config, report, metrics), config.drain_timeout_s)
 
 
 async def _stop(engine: Engine) -> None:
@@ -125,7 +138,7 @@ def _stop_on_signals(server: HttpServer) -> None:
 def _listen(config: ServerConfig) -> socket.socket:
     try:
         family = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server((config.host, config.port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((config.host, config.port), family=family, backlog=_BACKLOG)
     except (OSError, OverflowError, UnicodeError) as error:
         raise StartupError(
             f"cannot listen on {config.host}, port {config.port}: {error}; choose another with --host or --port"

@@ -13,7 +13,6 @@ import uvicorn
 from ridgeline_server.http.connection import Connection
 from ridgeline_server.http.door import Door
 
-BACKLOG = 2048
 _KEEP_ALIVE_S = 75.0
 _TICK_S = 1.0
 _POLL_S = 0.01
