@@ -24,7 +24,7 @@ from ridgeline_server.errors import (
     UnavailableError,
     UnknownModelError,
 )
-from ridgeline_server.request import Instants, ModelInfo, Request, Result
+from ridgeline_server.request import Float32Array, Instants, ModelInfo, Request, Result
 from ridgeline_server.tasks.feature_extraction import normalize
 
 _MOST_FAILED_STARTS = 2
@@ -67,8 +67,7 @@ class Engine:
             model = self._find(request.model)
             model.served.check_available()
             self._check_backlog(model, request.deadline)
-            async with asyncio.timeout_at(request.deadline):
-                return await self._answer(model, request, instants)
+            return await self._answer(model, request, instants)
         except TimeoutError:
             late = DeadlineError(TOO_LATE)
             late.instants = instants
@@ -113,7 +112,7 @@ class Engine:
 
     async def _answer(self, model: LoadedModel, request: Request, instants: Instants) -> Result:
         truncate = self._config.overlong is Overlong.TRUNCATE if request.truncate is None else request.truncate
-        tokens = await model.tokenizer.encode(request.inputs, truncate)
+        tokens = await model.tokenizer.encode(request.inputs, truncate, request.deadline)
         instants.tokenized = time.monotonic()
         self._check_size(tokens)
         model.served.check_available()
@@ -121,7 +120,7 @@ class Engine:
         job = Job(request, asyncio.get_running_loop().create_future(), instants)
         job.items = [Item(job, index, entry) for index, entry in enumerate(tokens)]
         model.served.enqueue(job)
-        vectors = await job.future
+        vectors = await _in_time(job, request.deadline)
         outputs = vectors[0][np.newaxis] if len(vectors) == 1 else np.stack(vectors)
         if model.served.bundle.manifest.normalize if request.normalize is None else request.normalize:
             outputs = normalize(outputs)
@@ -157,6 +156,17 @@ class Engine:
         if model.tokenizer.pending_characters > _MOST_PENDING_CHARACTERS:
             return 1.0
         return model.served.retry_after_s(left_s)
+
+
+async def _in_time(job: Job, deadline: float | None) -> list[Float32Array]:
+    """The job's answer. One timer costs a fraction of asyncio's timeout, which every request would pay."""
+    if deadline is None:
+        return await job.future
+    timer = job.future.get_loop().call_at(deadline, job.fail, DeadlineError(TOO_LATE))
+    try:
+        return await job.future
+    finally:
+        timer.cancel()
 
 
 def _result(served: ServedModel, job: Job, tokens: list[Tokens], outputs: np.ndarray) -> Result:

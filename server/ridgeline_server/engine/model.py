@@ -90,7 +90,10 @@ class ServedModel:
     def retry_after_s(self, left_s: float | None = None) -> float | None:
         """Seconds after which to come back when the queue is full, else None; see Backlog."""
         scheduler = self._scheduler
-        slots = sum(r.load.plan.concurrency for r in self.replicas if r.state is ReplicaState.READY)
+        slots = 0
+        for replica in self.replicas:  # not a sum: this runs three times for every request
+            if replica.state is ReplicaState.READY:
+                slots += replica.load.plan.concurrency
         return self._backlog.retry_after_s(
             self._requests, scheduler.tokens, scheduler.interactive_tokens, slots, left_s
         )
@@ -130,8 +133,9 @@ class ServedModel:
         """Raise UnavailableError when waiting for a replica would be in vain."""
         if self._is_stopped:
             raise self._stopping()
-        if self.ready_replicas:
-            return
+        for replica in self.replicas:  # not a sum: this runs three times for every request
+            if replica.state is ReplicaState.READY:
+                return
         if not self.was_ready.is_set():
             raise UnavailableError(f"model '{self.name}' is loading; try again shortly", _RETRY_AFTER_S)
         if all(replica.failed_starts >= _MOST_FAILED_STARTS for replica in self.replicas):

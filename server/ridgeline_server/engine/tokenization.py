@@ -167,8 +167,10 @@ class TokenizerThreads:
         for thread in self._threads:
             thread.start()
 
-    async def encode(self, inputs: Sequence[str | list[int]], truncate: bool) -> list[Tokens]:
-        """As TextTokenizer.encode, without holding up the event loop."""
+    async def encode(
+        self, inputs: Sequence[str | list[int]], truncate: bool, deadline: float | None = None
+    ) -> list[Tokens]:
+        """As TextTokenizer.encode, without holding up the event loop. Raises TimeoutError past the deadline."""
         size = sum(map(len, inputs))
         if size <= _MOST_CHARACTERS_IN_LOOP and len(inputs) <= _MOST_TEXTS_IN_LOOP:
             answer = self._try(inputs, truncate)
@@ -180,7 +182,8 @@ class TokenizerThreads:
         job = _Job(inputs, size, truncate, loop.create_future(), loop)
         self._jobs.put(job)
         try:
-            return await job.future
+            async with asyncio.timeout_at(deadline):
+                return await job.future
         finally:
             self.pending_characters -= size
 
