@@ -24,6 +24,7 @@ from ridgeline_estimate.roofline import Efficiency
 log = logging.getLogger(__name__)
 
 _FORMAT = 1
+_SHARES = ("matmul", "attention", "elementwise", "memory")
 _AGAIN = "run `ridgeline devices --calibrate` again"
 _DIGEST_CHARACTERS = 12
 
@@ -100,7 +101,8 @@ def read_calibrations(host: Host | None = None) -> list[Calibration]:
         directory = _directory()
         if host is None:
             paths = sorted(directory.glob("*.json")) if directory.is_dir() else []
-            found = [each for path in paths for each in _read(path) if each.host.cpu == cpu_name()]
+            cpu = cpu_name()
+            found = [each for path in paths for each in _read(path) if each.host.cpu == cpu]
         else:
             path = directory / _file_name(host)
             found = _read(path) if path.is_file() else []
@@ -169,8 +171,8 @@ def _parse(raw: Mapping[str, Any]) -> Calibration:
     host = raw["host"]
     efficiency = {**raw["efficiency"]}
     numbers = {name: float(value) for name, value in efficiency.items() if name not in ("source", "skips_hidden")}
-    if not all(value >= 0 for value in numbers.values()):
-        raise ValueError(f"an efficiency below 0: {numbers}")
+    if not all(value > 0 if name in _SHARES else value >= 0 for name, value in numbers.items()):
+        raise ValueError(f"an efficiency that is impossible: {numbers}")
     threads, concurrency = int(raw["threads"]), int(raw["concurrency"])
     if min(threads, concurrency) < 1:
         raise ValueError(f"{threads} threads, {concurrency} batches at once")
@@ -181,7 +183,7 @@ def _parse(raw: Mapping[str, Any]) -> Calibration:
         threads=threads,
         concurrency=concurrency,
         device=_parse_device(raw["device"]),
-        efficiency=Efficiency(**efficiency),
+        efficiency=Efficiency(**{**efficiency, **numbers}),
         median_error=float(raw["median_error"]),
         p90_error=float(raw["p90_error"]),
         created=float(raw["created"]),

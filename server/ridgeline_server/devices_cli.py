@@ -50,7 +50,9 @@ def devices(
         if calibrate:
             _calibrate(messages)
         _show(as_json)
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
+    except typer.Exit:
+        raise
+    except Exception as error:  # runtimes raise classes of their own
         messages.print(
             f"Error: the devices could not be measured: {error}; end other programs that use them, and check that "
             "`ridgeline serve` starts here",

@@ -48,6 +48,21 @@ class Started:
     seconds: float
 
 
+@dataclass(slots=True)
+class _Stop:
+    """What a signal does: the first one drains the server, if there is one by then; the second ends the process."""
+
+    server: HttpServer | None = None
+    is_asked: bool = False
+
+    def __call__(self, number: int) -> None:
+        if self.is_asked or (self.server is not None and self.server.should_exit):
+            os._exit(128 + number)
+        self.is_asked = True
+        if self.server is not None:
+            self.server.stop()
+
+
 def run(config: ServerConfig, announce: Callable[[Started], None]) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal ends the process at once.
 
@@ -70,10 +85,14 @@ async def _run(config: ServerConfig, announce: Callable[[Started], None]) -> Non
     models = load_models(config, observe)
     engine = Engine(models, config)
     with _listen(config) as listener:
+        stop = _Stop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop, number)
         starting = asyncio.create_task(engine.start())
         try:
-            server = await _make_server(engine, config, report, metrics)
-            _stop_on_signals(server)
+            server = stop.server = await _make_server(engine, config, report, metrics)
+            if stop.is_asked:
+                return
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             try:
                 await asyncio.wait([serving, starting], return_when=asyncio.FIRST_COMPLETED)
@@ -123,16 +142,6 @@ def _allow_connections() -> None:
     most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-def _stop_on_signals(server: HttpServer) -> None:
-    def stop(number: int) -> None:
-        if server.should_exit:
-            os._exit(128 + number)
-        server.stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop, number)
 
 
 def _listen(config: ServerConfig) -> socket.socket:

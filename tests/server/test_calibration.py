@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -99,6 +100,18 @@ def test_a_runtime_that_fails_on_one_slot_stops_the_measurement(failing: int) ->
 
     with pytest.raises(RuntimeError, match="out of memory"):
         time_shapes(SimpleNamespace(run=run), [(1, 8)], 2, rounds=1, budget_s=0.0)
+
+
+def test_stopped_by_hand_no_slot_waits_for_the_others() -> None:
+    def run(batch: Batch, slot: int) -> SimpleNamespace:
+        if slot == 0:
+            raise KeyboardInterrupt
+        return SimpleNamespace(started=0.0, finished=1.0)
+
+    before = threading.active_count()
+    with pytest.raises(KeyboardInterrupt):
+        time_shapes(SimpleNamespace(run=run), [(1, 8)], 2, rounds=1, budget_s=0.0)
+    assert threading.active_count() == before
 
 
 def test_setups_are_those_that_serve_would_choose(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,6 +78,26 @@ def test_a_stopped_server_drains_and_leaves_nothing(tiny_bundle: Path, number: s
         assert not any(worker.is_running() for worker in workers)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_stopped_while_it_starts_ends_its_workers(
+    tiny_bundle: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        process = subprocess.Popen([*COMMAND, str(tiny_bundle), "--port", "0"], stdout=file, stderr=file)
+    try:
+        server, deadline = psutil.Process(process.pid), time.monotonic() + 30
+        while not (workers := server.children()):
+            assert time.monotonic() < deadline
+        process.send_signal(number)
+        assert process.wait(20) == 0, log.read_text()
+        assert psutil.wait_procs(workers, timeout=10)[1] == []
+        assert "Traceback" not in log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_workers_end_when_the_server_is_killed(tiny_bundle: Path) -> None:
     with running_server(str(tiny_bundle)) as server:
         workers = server.workers()

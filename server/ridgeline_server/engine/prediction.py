@@ -102,14 +102,14 @@ def make_predictor(costs: CostTable, bundle: Bundle, plan: Plan, peak_flops_per_
 
     peak_flops_per_s: as the worker measured it on the replica's cores, None = not measured
     """
-    calibration = _find_calibration(plan)
-    if calibration is not None:
-        try:
+    try:
+        calibration = _find_calibration(plan)
+        if calibration is not None:
             predictor = CalibratedPredictor(costs, bundle_architecture(bundle), _precision(plan), calibration)
             predictor.predict(plan.grid.shapes[0])
             return predictor
-        except (OSError, ValueError, EstimateError) as error:
-            log.warning("batches of %s are predicted from the peak alone: %s", bundle.path, error)
+    except (OSError, ValueError, ArithmeticError, LookupError, EstimateError) as error:
+        log.warning("batches of %s are predicted from the peak alone: %s", bundle.path, error)
     return None if peak_flops_per_s is None else ArithmeticPredictor(costs, plan, peak_flops_per_s)
 
 

@@ -110,9 +110,9 @@ class Door:
             try:
                 body, headers = await self._answer(route, exchange)
             except ClientGoneError:
-                self._metrics.record_request(
-                    route.path, 499, time.monotonic() - exchange.received, model=exchange.model
-                )
+                now = time.monotonic()
+                self._metrics.record_request(route.path, 499, now - exchange.received, model=exchange.model)
+                self._history.record_request(now, 499, now - exchange.received)
                 return
             except Exception as error:
                 status, body, headers = _failure(error, route.protocol)

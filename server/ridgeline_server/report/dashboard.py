@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from math import isfinite
 
 from ridgeline_server.report.figures import Totals, ratio
@@ -130,7 +130,7 @@ def _model(info: ModelInfo) -> dict[str, object]:
 
 
 def _replica(replica: ReplicaInfo) -> dict[str, object]:
-    return {name: value for name, value in asdict(replica).items() if name != "roofline"}
+    return {each.name: getattr(replica, each.name) for each in fields(replica) if each.name != "roofline"}
 
 
 def _batch_rate(replica: ReplicaInfo) -> float | None:

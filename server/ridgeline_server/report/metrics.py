@@ -98,7 +98,9 @@ class Metrics(Collector):
         self._tokens.add(series.padding, max(record.padded_tokens - record.real_tokens, 0))
         self._flops.add(series.real, record.flops)
         self._flops.add(series.executed, record.executed_flops)
-        self._flops.add(series.possible, possible_flops(record))
+        possible = possible_flops(record)
+        if possible > 0:  # a series of zeros would make infinite utilization of what was not measured
+            self._flops.add(series.possible, possible)
         series.rows.observe(record.rows)
         series.tokens.observe(record.real_tokens)
         series.seconds.observe(max(record.finished - record.started, 0.0))

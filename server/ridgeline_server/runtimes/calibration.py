@@ -297,9 +297,14 @@ def _turn(runtime: Runtime, shape: Shape, concurrency: int, budget_s: float) -> 
     workers = [threading.Thread(target=work, args=(slot,)) for slot in range(1, concurrency)]
     for worker in workers:
         worker.start()
-    work(0)
-    for worker in workers:
-        worker.join()
+    try:
+        work(0)
+    except BaseException:  # stopped by hand: the other slots must not wait for this one
+        ready.abort()
+        raise
+    finally:
+        for worker in workers:
+            worker.join()
     if failed:
         raise next((error for error in failed if not isinstance(error, threading.BrokenBarrierError)), failed[0])
     return timed

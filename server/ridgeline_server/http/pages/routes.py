@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
+from functools import lru_cache
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -127,8 +128,14 @@ async def _send(request: Request, file: files.File) -> Response:
     if _takes_gzip(request.headers.get("accept-encoding", "")):
         headers["content-encoding"] = "gzip"
         return Response(file.compressed, media_type=file.media_type, headers=headers)
-    body = await asyncio.to_thread(gzip.decompress, file.compressed)
+    body = await asyncio.to_thread(_plain, file.compressed)
     return Response(body, media_type=file.media_type, headers=headers)
+
+
+@lru_cache(maxsize=64)
+def _plain(compressed: bytes) -> bytes:
+    """A file's bytes, once for all clients: slow readers of a large file must not each hold a copy."""
+    return gzip.decompress(compressed)
 
 
 def _names(given: str, etag: str) -> bool:
