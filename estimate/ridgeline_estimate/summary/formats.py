@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ridgeline_estimate.errors import EstimateError
 from ridgeline_estimate.graph import Graph
 from ridgeline_estimate.precision import Precision, find_precision
 from ridgeline_estimate.summary.subject import Subject
@@ -30,19 +31,29 @@ def precision_of(subject: Subject, dtype: str | None, graph: Graph | None) -> tu
 
 def _of_config(config: Mapping[str, Any]) -> tuple[str, str]:
     quantization = config.get("quantization_config")
-    if isinstance(quantization, Mapping) and (name := _quantized(quantization)) is not None:
-        return name, "the config's quantization_config says so; --dtype changes it"
+    if quantization:
+        return _quantized(quantization), "the config's quantization_config says so; --dtype changes it"
     stored = config.get("dtype") or config.get("torch_dtype")
+    if stored is None:
+        return "fp32", "the config names no dtype, and this is PyTorch's default; --dtype changes it"
     name = _STORED.get(str(stored).removeprefix("torch."))
     if name is not None:
         return name, f"the config's dtype is {stored}; --dtype changes it"
-    return "fp32", "the config names no dtype, and this is PyTorch's default; --dtype changes it"
+    return "fp32", f"the config's dtype is {stored}, which is not known here; --dtype names another"
 
 
-def _quantized(quantization: Mapping[str, Any]) -> str | None:
-    bits = quantization.get("bits")
-    if bits == 4 or quantization.get("load_in_4bit"):
+def _quantized(quantization: object) -> str:
+    """Raises EstimateError when it cannot be told what weights are quantized to: they would be counted too large."""
+    given: Mapping[str, Any] = quantization if isinstance(quantization, Mapping) else {}
+    method = str(given.get("quant_method", quantization if isinstance(quantization, str) else "none named"))
+    bits = str(next((given[name] for name in ("bits", "w_bit", "nbits") if given.get(name) is not None), ""))
+    if bits == "4" or given.get("load_in_4bit") or "fp4" in method.lower():
         return "int4"
-    if bits == 8 or quantization.get("load_in_8bit"):
+    if bits == "8" or given.get("load_in_8bit"):
         return "int8"
-    return "fp8" if "fp8" in str(quantization.get("quant_method", "")) else None
+    if "fp8" in method.lower():
+        return "fp8"
+    raise EstimateError(
+        f"the config's quantization_config (quant_method: {method[:60]}) does not say a format that is known; name "
+        "one with --dtype, such as --dtype int4"
+    )
