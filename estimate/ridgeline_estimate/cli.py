@@ -25,7 +25,10 @@ def estimate(
     ],
     batch: Annotated[int, typer.Option(help="Sequences, on all devices together.")] = 1,
     seq: Annotated[int, typer.Option(help="New tokens of each sequence.")] = 128,
-    past: Annotated[int, typer.Option(help="Tokens of each that are in the KV cache already.")] = 0,
+    past: Annotated[
+        int | None,
+        typer.Option(help="Tokens of each that are in the KV cache already; if not given none, in decode as --seq."),
+    ] = None,
     target: Annotated[
         int | None, typer.Option(help="Tokens of each in an encoder-decoder's decoder; as many as --seq if not given.")
     ] = None,

@@ -54,6 +54,24 @@ def test_a_quantization_that_is_not_understood_is_an_error(tmp_path: Path, quant
     assert "name one with --dtype" in " ".join(output.split())
 
 
+def test_int8_leaves_the_cache_of_a_16_bit_model_in_16_bits(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**LLAMA, "dtype": "bfloat16"}))
+    shown = [run(str(tmp_path), "--json", "--mode", "decode", "--dtype", dtype) for dtype in ("bf16", "int8", "fp32")]
+    caches = [json.loads(each.stdout)["memory_bytes"]["kv_cache"] for each in shown]
+    assert caches[0] == caches[1] == caches[2] / 2
+
+
+def test_decoding_without_past_has_a_context_of_seq(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    given = [
+        json.loads(run(str(tmp_path), "--json", "--mode", "decode", *rest).stdout)
+        for rest in (("--seq", "500"), ("--past", "500"), ("--past", "0"))
+    ]
+    caches = [each["memory_bytes"]["kv_cache"] for each in given]
+    assert caches[0] == caches[1] == 501 * caches[2] > 0
+    assert given[0]["flops"] == given[1]["flops"]
+
+
 def test_a_dtype_that_is_not_known_is_said(tmp_path: Path) -> None:
     code, output = told(tmp_path, dtype="float64")
     assert code == 0

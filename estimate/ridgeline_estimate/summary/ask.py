@@ -37,6 +37,7 @@ def answer(question: Question) -> Answer:
     question.check()
     subject = _subject(question)
     architecture = _architecture(subject)
+    question = _with_context(question, architecture)
     workload = question.workload()
     if architecture is not None:
         _check_positions(architecture, workload)
@@ -65,6 +66,14 @@ def answer(question: Question) -> Answer:
         latency_gap=gap,
         assumptions=tuple(assumptions(question, subject, architecture, precision_note, found, prediction, warnings)),
     )
+
+
+def _with_context(question: Question, architecture: Architecture | None) -> Question:
+    """Decoding takes one token whatever `seq` is: it tells how long the context is, unless `past` does."""
+    is_decoder = architecture is not None and architecture.encoder is None
+    if question.past is None and question.mode == Mode.DECODE and is_decoder:
+        return replace(question, past=question.seq)
+    return question
 
 
 def _subject(question: Question) -> Subject:

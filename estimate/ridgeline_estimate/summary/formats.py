@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ridgeline_estimate.errors import EstimateError
@@ -23,10 +24,18 @@ def precision_of(subject: Subject, dtype: str | None, graph: Graph | None) -> tu
     if graph is not None:
         precision = graph.precision
         return precision, f"{precision.name}: what most of the graph's weights are in"
-    if dtype is not None:
-        return find_precision(dtype), f"{dtype}: as asked for"
-    name, why = _of_config(subject.config or {})
-    return find_precision(name), f"{name}: {why}"
+    config = subject.config or {}
+    name, why = (dtype, "as asked for") if dtype is not None else _of_config(config)
+    precision = find_precision(name)
+    stored = _stored(config)
+    if precision.name == "int8" and stored in ("bf16", "fp16"):  # what is not quantized stays as it is
+        precision = replace(precision, activations=stored, tables=stored)
+        why += f"; activations, tables and KV cache in {stored}, the config's dtype"
+    return precision, f"{name}: {why}"
+
+
+def _stored(config: Mapping[str, Any]) -> str | None:
+    return _STORED.get(str(config.get("dtype") or config.get("torch_dtype")).removeprefix("torch."))
 
 
 def _of_config(config: Mapping[str, Any]) -> tuple[str, str]:
@@ -36,7 +45,7 @@ def _of_config(config: Mapping[str, Any]) -> tuple[str, str]:
     stored = config.get("dtype") or config.get("torch_dtype")
     if stored is None:
         return "fp32", "the config names no dtype, and this is PyTorch's default; --dtype changes it"
-    name = _STORED.get(str(stored).removeprefix("torch."))
+    name = _stored(config)
     if name is not None:
         return name, f"the config's dtype is {stored}; --dtype changes it"
     return "fp32", f"the config's dtype is {stored}, which is not known here; --dtype names another"

@@ -110,7 +110,7 @@ def memory_of(
 def _of_graph(question: Question, graph: Graph, ops: Sequence[Op]) -> MemoryFigures:
     """Of a graph without a config: no less than what its largest operation reads and writes."""
     largest = max((op.read_bytes + op.written_bytes for op in ops), default=0.0)
-    has_cache = question.past > 0 or question.mode in (Mode.PREFILL, Mode.DECODE)
+    has_cache = (question.past or 0) > 0 or question.mode in (Mode.PREFILL, Mode.DECODE)
     return MemoryFigures(
         weights=graph.weight_bytes,
         activations=round(largest),

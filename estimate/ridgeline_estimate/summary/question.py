@@ -19,6 +19,7 @@ DEFAULT_OPTIMIZER = "adamw"
 class Question:
     """One estimate that is wanted; see `ridgeline estimate --help`.
 
+    past:   None = 0, and in decode the decoder's context is `seq` tokens
     dtype:  name of a precision, None = the graph's, or the config's own
     device: name of a data sheet or "this", None = this machine if it was measured
     fused_attention: scores stay on the chip; None = they do, except where the efficiencies of this machine were fitted
@@ -33,7 +34,7 @@ class Question:
     task: str | None = None
     batch: int = 1
     seq: int = 128
-    past: int = 0
+    past: int | None = None
     target: int | None = None
     mode: str = Mode.FORWARD.value
     dtype: str | None = None
@@ -60,7 +61,7 @@ class Question:
         """The whole batch, before it is divided among devices. Raises EstimateError for impossible numbers."""
         if self.mode not in list(Mode):
             raise EstimateError(f"mode '{self.mode}' is unknown; allowed: {', '.join(Mode)}")
-        return Workload(self.batch, self.seq, self.past, self.target, Mode(self.mode))
+        return Workload(self.batch, self.seq, 0 if self.past is None else self.past, self.target, Mode(self.mode))
 
     def check(self) -> None:
         """Raises EstimateError for numbers that are impossible whatever the model."""
