@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 
 from ridgeline_estimate.errors import EstimateError
 from ridgeline_estimate.hardware import Bandwidth, Device, Peak
-from ridgeline_estimate.host import cache_directory, cpu_name
+from ridgeline_estimate.host import cache_directory, cpu_name, write_whole
 from ridgeline_estimate.roofline import Efficiency
 
 log = logging.getLogger(__name__)
@@ -78,17 +76,8 @@ def keep_calibrations(made: Sequence[Calibration]) -> Path:
     path = _directory() / _file_name(made[0].host)
     kept = {each.key: each for each in _read(path)} if path.exists() else {}
     kept |= {each.key: each for each in made}
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"format": _FORMAT, "calibrations": [asdict(each) for each in kept.values()]}, indent=2) + "\n"
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, suffix=".tmp", delete=False) as file:
-        try:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    write_whole(path, text)
     return path
 
 

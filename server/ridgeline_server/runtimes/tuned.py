@@ -10,14 +10,12 @@ import glob
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ridgeline_estimate.host import cache_directory
+from ridgeline_estimate.host import cache_directory, write_whole
 from ridgeline_export.bundle import MANIFEST_NAME, Bundle, Variant
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.runtimes.choice import RUNTIMES, float_precisions, is_usable, precisions
@@ -70,17 +68,8 @@ def manifest_digest(bundle: Bundle) -> str:
 def keep_tuning(tuning: Tuning) -> Path:
     """Write a tuning, whole or not at all, over an older one of the same bundle, machine and kind. Raises OSError."""
     path = _directory() / _file_name(Path(tuning.bundle).name, tuning.manifest, tuning.machine, tuning.kind)
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"format": _FORMAT, **asdict(tuning)}, indent=2, ensure_ascii=False) + "\n"
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, suffix=".tmp", delete=False) as file:
-        try:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    write_whole(path, text)
     return path
 
 
