@@ -8,6 +8,7 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY estimate estimate
 COPY export export
+COPY kernels kernels
 COPY server server
 COPY bench bench
 RUN python -m venv /opt/ridgeline

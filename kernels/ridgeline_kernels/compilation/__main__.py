@@ -1,0 +1,38 @@
+"""`python -m ridgeline_kernels.compilation [--out FILE] [--ops OP,…]`: compile everything, print or write the table."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import triton
+
+from ridgeline_kernels.compilation.sweep import sweep
+from ridgeline_kernels.compilation.table import as_markdown
+from ridgeline_kernels.compilation.target import TARGETS
+
+
+def main() -> None:
+    """Compile the cases and show what each kernel needs."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ridgeline_kernels.compilation",
+        description="Compile every kernel with its shipped launch parameters, without a GPU, and list the resources.",
+    )
+    parser.add_argument("--ops", default="", help="only these ops, separated by commas")
+    parser.add_argument("--targets", default=",".join(TARGETS), help=f"of {', '.join(TARGETS)} (default: all)")
+    parser.add_argument("--out", type=Path, help="write the table to this file instead of printing it")
+    options = parser.parse_args()
+    targets = options.targets.split(",")
+    unknown = set(targets) - set(TARGETS)
+    if unknown:
+        parser.error(f"unknown targets {', '.join(sorted(unknown))}; allowed: {', '.join(TARGETS)}")
+    swept = sweep(targets, [op for op in options.ops.split(",") if op])
+    text = as_markdown(swept, triton.__version__)
+    if options.out:
+        options.out.write_text(text, encoding="utf-8")
+    else:
+        print(text, end="")
+
+
+if __name__ == "__main__":
+    main()

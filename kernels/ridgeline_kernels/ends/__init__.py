@@ -1,0 +1,1 @@
+"""The ends of a model: pooling, classification and span heads."""

@@ -1,0 +1,1 @@
+"""Passes over rows fused into one: norms, embeddings, rotary, softmax, activations, quantization."""

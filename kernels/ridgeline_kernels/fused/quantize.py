@@ -1,0 +1,85 @@
+"""Rows to int8 or fp8 codes with one scale a row, as the quantized linears take them.
+
+    scale[t] = max |x[t]| / 127 (int8) or / 448 (fp8 e4m3)        codes[t] = round(x[t] / scale[t])
+
+A row of zeros has scale 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from ridgeline_kernels.arguments import check_choice, check_tensor
+from ridgeline_kernels.language.rounding import CODES, to_code
+from ridgeline_kernels.launching import launch
+from ridgeline_kernels.numerics import compute_dtype
+from ridgeline_kernels.op import register
+from ridgeline_kernels.parameters import launch_parameters
+
+
+def quantize_rows_reference(x: torch.Tensor, format: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """`quantize_rows` in plain PyTorch."""
+    dtype, largest = CODES[format]
+    x = x.to(compute_dtype(x))
+    scale = x.abs().amax(dim=1) / largest
+    scale = torch.where(scale > 0, scale, torch.ones_like(scale)).float()
+    scaled = (x / scale[:, None]).clamp(-largest, largest)
+    return (scaled.round() if format == "int8" else scaled).to(dtype), scale
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _quantize_rows_kernel(
+    x_ptr, codes_ptr, scale_ptr, rows, dim, x_stride, CODE_MAX: tl.constexpr, ROWS: tl.constexpr, BLOCK_D: tl.constexpr
+):
+    row_offs = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+    col_offs = tl.arange(0, BLOCK_D)
+    mask = (row_offs[:, None] < rows) & (col_offs[None, :] < dim)
+    x = tl.load(x_ptr + row_offs[:, None] * x_stride + col_offs[None, :], mask=mask, other=0.0).to(tl.float32)
+    scale = tl.max(tl.abs(x), axis=1) / CODE_MAX
+    scale = tl.where(scale > 0, scale, 1.0)
+    codes = to_code(x / scale[:, None], codes_ptr, CODE_MAX)
+    tl.store(codes_ptr + row_offs[:, None] * dim + col_offs[None, :], codes, mask=mask)
+    tl.store(scale_ptr + row_offs, scale, mask=row_offs < rows)
+
+
+def _parameters(dim: int, device: torch.device) -> Mapping[str, Any]:
+    block = triton.next_power_of_2(dim)
+    return {**launch_parameters("quantize_rows", f"dim<={block}", device), "BLOCK_D": block}
+
+
+def _quantize_rows(x: torch.Tensor, format: str) -> tuple[torch.Tensor, torch.Tensor]:
+    rows, dim = x.shape
+    dtype, largest = CODES[format]
+    codes = torch.empty(rows, dim, dtype=dtype, device=x.device)
+    scale = torch.empty(rows, dtype=torch.float32, device=x.device)
+    parameters = _parameters(dim, x.device)
+    grid = (triton.cdiv(rows, parameters["ROWS"]),)
+    launch(_quantize_rows_kernel, grid, x, codes, scale, rows, dim, x.stride(0), CODE_MAX=largest, **parameters)
+    return codes, scale
+
+
+def _shapes(x: torch.Tensor, format: str) -> tuple[torch.Tensor, torch.Tensor]:
+    return x.new_empty(x.shape, dtype=CODES[format][0]), x.new_empty(x.shape[0], dtype=torch.float32)
+
+
+_op = register("quantize_rows", reference=quantize_rows_reference, kernel=_quantize_rows, shapes=_shapes)
+
+
+def quantize_rows(x: torch.Tensor, format: str = "int8") -> tuple[torch.Tensor, torch.Tensor]:
+    """Quantize each row of `x` symmetrically by its own largest magnitude.
+
+    x:       [tokens, dim], fp16/bf16/fp32; dim at most 65,536
+    format:  "int8" or "fp8" (e4m3)
+    returns codes [tokens, dim], int8 or float8_e4m3fn, and scale [tokens] fp32: x ≈ codes · scale[:, None]
+
+    Raises ArgumentError.
+    """
+    check_tensor("x", x, ("tokens", "dim"))
+    check_choice("format", format, tuple(CODES))
+    codes, scale = _op(x, format)
+    return codes, scale

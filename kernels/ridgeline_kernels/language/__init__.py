@@ -1,0 +1,1 @@
+"""Jit functions that several kernels share."""
