@@ -18,6 +18,7 @@ from ridgeline_kernels.errors import BackendError
 
 _LIBRARY = torch.library.Library("ridgeline", "FRAGMENT")
 _kernels_everywhere: ContextVar[bool] = ContextVar("kernels_everywhere", default=False)
+_references_everywhere: ContextVar[bool] = ContextVar("references_everywhere", default=False)
 
 OPS: dict[str, Op] = {}
 
@@ -31,6 +32,7 @@ class Op:
         self.name = name
         self.reference = reference
         self.kernel = kernel
+        self.shapes = shapes
         _LIBRARY.define(name + torch.library.infer_schema(reference, mutates_args=()))
         _LIBRARY.impl(name, reference, "CPU")
         _LIBRARY.impl(name, kernel, "CUDA")
@@ -41,6 +43,8 @@ class Op:
     def __call__(self, *args: Any) -> Any:
         if _kernels_everywhere.get():
             return self.kernel(*args)
+        if _references_everywhere.get():
+            return self.reference(*args)
         return self._registered(*args)
 
 
@@ -68,6 +72,16 @@ def kernels_everywhere() -> Iterator[None]:
         )
     with forced_kernels():
         yield
+
+
+@contextmanager
+def references_everywhere() -> Iterator[None]:
+    """Run the references whatever the device of the tensors: on a GPU, what its kernels' results are held to."""
+    token = _references_everywhere.set(True)
+    try:
+        yield
+    finally:
+        _references_everywhere.reset(token)
 
 
 @contextmanager

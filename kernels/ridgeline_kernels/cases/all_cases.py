@@ -19,3 +19,8 @@ def all_cases() -> tuple[Case, ...]:
     ids = [case.id for case in cases]
     assert len(set(ids)) == len(ids), f"two cases of one name: {sorted({name for name in ids if ids.count(name) > 1})}"
     return tuple(cases)
+
+
+def case_of(case_id: str) -> Case:
+    """The case of an `id`."""
+    return next(case for case in all_cases() if case.id == case_id)

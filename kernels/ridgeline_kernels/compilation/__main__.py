@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import triton
@@ -26,7 +27,12 @@ def main() -> None:
     unknown = set(targets) - set(TARGETS)
     if unknown:
         parser.error(f"unknown targets {', '.join(sorted(unknown))}; allowed: {', '.join(TARGETS)}")
-    swept = sweep(targets, [op for op in options.ops.split(",") if op])
+    swept = sweep([TARGETS[name] for name in targets], [op for op in options.ops.split(",") if op])
+    failures = [
+        f"{entry.case_id} does not compile for {entry.target}: {entry.failure}" for entry in swept if entry.failure
+    ]
+    if failures:
+        sys.exit("\n".join(failures))
     text = as_markdown(swept, triton.__version__)
     if options.out:
         options.out.write_text(text, encoding="utf-8")

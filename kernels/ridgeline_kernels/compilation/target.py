@@ -18,17 +18,29 @@ from ridgeline_kernels.errors import BackendError
 
 @dataclass(frozen=True)
 class Target:
-    """files: configuration files asked in order; shared_bytes: most shared memory of one program."""
+    """A kind of GPU.
+
+    files:         configuration files asked in order
+    shared_bytes:  most shared memory of one program
+    newer_than:    only cases that need more than this capability are compiled for it
+    """
 
     name: str
     chip: Chip
     files: tuple[str, ...]
     shared_bytes: int
+    newer_than: int = 0
+
+    def compiles(self, needs: int) -> bool:
+        """Whether a case that needs a capability is compiled for this target."""
+        return self.newer_than < needs <= self.chip.capability
 
 
 # default.json must run on every GPU of sm_80 and newer, so it is held to the smallest: 99 KiB, on sm_86 and sm_89.
+# What runs on sm_80 compiles for sm_89 alike; only fp8, which starts there, is compiled for it.
 TARGETS = {
     "sm_80": Target("sm_80", Chip(80, 108), ("default",), 99 * 1024),
+    "sm_89": Target("sm_89", Chip(89, 128), ("default",), 99 * 1024, newer_than=80),
     "sm_90": Target("sm_90", Chip(90, 132), ("sm_90", "default"), 227 * 1024),
 }
 
