@@ -21,12 +21,30 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 @triton.jit
+def _gelu(x):
+    """x Φ(x), Φ the normal distribution: as exact in fp32 as by erf, in half the instructions.
+
+    Written max(x, 0) - |x| Φ(-|x|), with log2 Φ(-t) a polynomial: its minimax fit on 0 ≤ t ≤ 7 to 4e-8 in the result.
+    Beyond, it keeps falling; t stops at 9, where |x| Φ(-|x|) is 1e-18.
+    """
+    t = tl.minimum(tl.abs(x), 9.0)
+    log = 2.344711174373515e-05 + t * -1.4320009995572036e-06
+    log = -0.00011524335423018783 + t * log
+    log = -0.00029496534261852503 + t * log
+    log = 0.007249466609209776 + t * log
+    log = -0.05260825529694557 + t * log
+    log = -0.45917776226997375 + t * log
+    log = -1.151107907295227 + t * log
+    return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL) - t * tl.exp2(t * log - 1.0)
+
+
+@triton.jit
 def apply_activation(x, ACTIVATION: tl.constexpr):
     """The activation of x, fp32."""
     if ACTIVATION == "relu":
-        return tl.maximum(x, 0.0)
+        return tl.maximum(x, 0.0, propagate_nan=tl.PropagateNan.ALL)
     elif ACTIVATION == "gelu":
-        return 0.5 * x * (1.0 + tl.erf(x * 0.7071067811865476))
+        return _gelu(x)
     elif ACTIVATION == "gelu_tanh":
         # 0.5 (1 + tanh y) = sigmoid 2y
         return x * tl.sigmoid(1.5957691216057308 * (x + 0.044715 * x * x * x))
