@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from ridgeline_kernels.arguments import check_choice, check_tensor
-from ridgeline_kernels.language.rounding import CODES, to_code
+from ridgeline_kernels.language.rounding import CODES, row_scale, to_code
 from ridgeline_kernels.launching import launch
 from ridgeline_kernels.numerics import compute_dtype
 from ridgeline_kernels.op import register
@@ -40,8 +40,7 @@ def _quantize_rows_kernel(
     col_offs = tl.arange(0, BLOCK_D)
     mask = (row_offs[:, None] < rows) & (col_offs[None, :] < dim)
     x = tl.load(x_ptr + row_offs[:, None] * x_stride + col_offs[None, :], mask=mask, other=0.0).to(tl.float32)
-    scale = tl.max(tl.abs(x), axis=1) / CODE_MAX
-    scale = tl.where(scale > 0, scale, 1.0)
+    scale = row_scale(x, CODE_MAX)
     codes = to_code(x / scale[:, None], codes_ptr, CODE_MAX)
     tl.store(codes_ptr + row_offs[:, None] * dim + col_offs[None, :], codes, mask=mask)
     tl.store(scale_ptr + row_offs, scale, mask=row_offs < rows)

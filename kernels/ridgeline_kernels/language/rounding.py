@@ -19,6 +19,13 @@ _NEEDS_ROUNDING = tl.constexpr(triton.knobs.runtime.interpret)
 
 
 @triton.jit
+def row_scale(x, CODE_MAX: tl.constexpr):
+    """The scale of each row of x, fp32 [rows, dim] and zero where it is masked: fp32 [rows], 1 for a row of zeros."""
+    scale = tl.max(tl.abs(x), axis=1) / CODE_MAX
+    return tl.where(scale > 0, scale, 1.0)
+
+
+@triton.jit
 def to_code(x, code_ptr, CODE_MAX: tl.constexpr):
     """x, already divided by its scale, as an element of code_ptr's type: clamped, rounded half to even."""
     x = tl.minimum(tl.maximum(x, -CODE_MAX), CODE_MAX)
