@@ -1,0 +1,66 @@
+"""What is added to the scores of a block before the softmax, in units of log 2."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from ridgeline_kernels.attention.softmax import LOG2_E
+
+
+@triton.jit
+def to_log2(scores, scale, softcap, HAS_SOFTCAP: tl.constexpr):
+    """scale · scores, capped to softcap · tanh(scale · scores / softcap), in units of log 2."""
+    if HAS_SOFTCAP:
+        x = scores * (scale / softcap)
+        # 1 - 2 / (1 + e^2x) loses the digits of a small tanh; up to 0.3 its series is exact to fp32.
+        square = x * x
+        series = x + x * square * (
+            -0.3333333333333333
+            + square * (0.13333333333333333 + square * (-0.05396825396825397 + square * 0.021869488536155203))
+        )
+        tanh = 1.0 - 2.0 / (1.0 + tl.exp2(x * (2.0 * LOG2_E)))
+        return tl.where(tl.abs(x) < 0.3, series, tanh) * (softcap * LOG2_E)
+    else:
+        return scores * (scale * LOG2_E)
+
+
+@triton.jit
+def add_biases(
+    scores,
+    q_pos,
+    k_pos,
+    shift,
+    q_len,
+    slope,
+    relative_ptr,
+    reach,
+    is_after,
+    bias_ptr,
+    bias_stride,
+    bias_rows,
+    bias_cols,
+    HAS_ALIBI: tl.constexpr,
+    IS_PLAIN: tl.constexpr,
+):
+    """Add the biases of one head that there are; a pointer that is None stands for none.
+
+    q_pos, k_pos:  positions among the keys; a query's own position is q_pos - shift
+    slope:         of ALiBi, in units of log 2
+    IS_PLAIN:      every key is at least `reach` away, so that the relative bias is one of its two ends: the last if
+                   the keys come after the queries (is_after), else the first
+    """
+    if HAS_ALIBI:
+        scores -= slope * tl.abs(k_pos[None, :] - q_pos[:, None]).to(tl.float32)
+    if relative_ptr is not None:
+        if IS_PLAIN:
+            scores += tl.load(relative_ptr + tl.where(is_after, 2 * reach, 0)).to(tl.float32) * LOG2_E
+        else:
+            distance = tl.minimum(tl.maximum(k_pos[None, :] - q_pos[:, None], -reach), reach)
+            scores += tl.load(relative_ptr + distance + reach).to(tl.float32) * LOG2_E
+    if bias_ptr is not None:
+        rows = q_pos - shift
+        mask = (rows < tl.minimum(q_len, bias_rows))[:, None] & (k_pos < bias_cols)[None, :]
+        ptrs = bias_ptr + rows.to(tl.int64)[:, None] * bias_stride + k_pos[None, :]
+        scores += tl.load(ptrs, mask=mask, other=0.0).to(tl.float32) * LOG2_E
+    return scores
