@@ -24,3 +24,13 @@ def find_tile(cu_seqlens_ptr, num_seqs, num_tokens, tile, BLOCK: tl.constexpr):
     start = tl.minimum(tl.maximum(tl.load(cu_seqlens_ptr + seq), 0), num_tokens)
     end = tl.minimum(tl.maximum(tl.load(cu_seqlens_ptr + seq + 1), start), num_tokens)
     return seq, start, end - start, (tile - (start // BLOCK + seq)) * BLOCK
+
+
+def column_block(dim: int, largest: int) -> int:
+    """Columns of a tile of rows of `dim` numbers: a power of two, at most `largest`.
+
+    The largest one that divides dim, so that nothing is masked; where that is under 64, one that covers what it can.
+    """
+    dim = max(dim, 1)
+    divisor = min(dim & -dim, largest)
+    return divisor if divisor >= 64 or divisor == dim else min(triton.next_power_of_2(dim), largest)
