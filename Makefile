@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BUNDLE := bundles/all-MiniLM-L6-v2
 OUT ?= build/gpu
 
-.PHONY: all setup serve test check fix bench gpu clean
+.PHONY: all setup serve test test-oldest-triton check fix bench gpu kernel-table clean
 all: check test
 
 setup: $(VENV)/.installed
@@ -26,6 +26,24 @@ test: setup
 	@tests/browser/install.sh
 	$(BIN)/pytest -m "not gpu"
 
+# The kernels' tests and compile sweep with the oldest Triton that is supported, in an environment of its own.
+OLDEST := build/triton-3.6
+test-oldest-triton: $(OLDEST)/.installed
+	PYTHONPATH=estimate:export:kernels:. $(OLDEST)/bin/python -m pytest -c bench/gpu.ini --rootdir . -q -m "not gpu" tests/kernels
+
+$(OLDEST)/.installed: constraints.txt
+	@rm -rf $(OLDEST)
+	@mkdir -p $(OLDEST)
+	@grep -v '^triton==' constraints.txt > $(OLDEST)/constraints.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(OLDEST)/constraints.txt \
+		triton==3.6.0 torch numpy matplotlib pytest hypothesis
+	@touch $@
+
+# What each kernel needs of a multiprocessor, compiled for GPUs that are not there: kernels/RESOURCES.md.
+kernel-table: setup
+	$(BIN)/python -m ridgeline_kernels.compilation --out kernels/RESOURCES.md
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,7 +58,7 @@ fix: setup
 bench: setup
 	$(BIN)/ridgeline bench http://127.0.0.1:8000 --concurrency 32 --duration 30 --out build/bench
 
-# Needs nothing but an interpreter that has torch and pytest: the packages are found through PYTHONPATH.
+# Needs nothing but an interpreter that has torch and pytest. PART=tests, kernels or tune does one part alone.
 gpu:
 	OUT='$(OUT)' PYTHON='$(PYTHON)' bench/gpu.sh
 

@@ -1,15 +1,75 @@
 #!/usr/bin/env bash
-# All GPU tests and GPU benchmarks, results under OUT. Needs an interpreter with torch and pytest, and this repository.
+# GPU tests and benchmarks of this repository, results under OUT: at most 8 files, each part well inside ten minutes.
+# Needs an interpreter with torch, triton and pytest; the packages are found through PYTHONPATH.
+#
+#   PART=tests      the tests that need a GPU
+#   PART=kernels    every kernel's time against ceilings and baselines      OPS=norm,attention  only these ops
+#   PART=tune       launch parameters for this GPU, as JSON                 OPS=…
+#   PART=all        tests, then kernels, in nine minutes together (the default)
 set -euo pipefail
 cd "$(dirname "$0")/.."
-: "${OUT:=build/gpu}" "${PYTHON:=python3}"
+: "${OUT:=build/gpu}" "${PYTHON:=python3}" "${PART:=all}" "${OPS:=}"
 mkdir -p "$OUT"
-export PYTHONPATH="estimate:export:kernels:server:bench${PYTHONPATH:+:$PYTHONPATH}"
+export PYTHONPATH="estimate:export:kernels:server:bench:.${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 TRITON_INTERPRET=0
+PYTEST=("$PYTHON" -m pytest -c bench/gpu.ini --rootdir . -q -m gpu)
 
-# Only files that hold GPU tests are collected: the others import packages that a GPU machine need not have.
-mapfile -t files < <(grep -rlE 'mark\.gpu' --include='test_*.py' tests || true)
-if [ "${#files[@]}" -eq 0 ]; then
-    echo "There are no GPU tests and no GPU benchmarks yet." | tee "$OUT/summary.txt"
-    exit 0
-fi
-"$PYTHON" -m pytest -m gpu "${files[@]}" --junitxml="$OUT/tests.xml" | tee "$OUT/summary.txt"
+# Tests outside the kernels may import packages that a GPU machine need not have: those files are named and left out.
+collected() {
+    local file
+    echo tests/kernels
+    while read -r file; do
+        if "${PYTEST[@]}" --collect-only "$file" >"$OUT/collection.txt" 2>&1; then
+            echo "$file"
+        else
+            echo "left out, its imports are not here: $file" >&2
+        fi
+    done < <(grep -rlE 'mark\.gpu' --include='test_*.py' tests | grep -v '^tests/kernels/' || true)
+    rm -f "$OUT/collection.txt"
+}
+
+run_tests() {
+    local files workers=()
+    mapfile -t files < <(collected)
+    # Compiling takes most of the time: one process a file and core, where pytest can.
+    if "$PYTHON" -c 'import xdist' 2>/dev/null; then
+        workers=(-n "${WORKERS:-8}" --dist loadfile)
+    fi
+    timeout --signal=INT --kill-after=20 "${1}" \
+        "${PYTEST[@]}" "${workers[@]}" "${files[@]}" --junitxml="$OUT/tests.xml" 2>&1 | tee "$OUT/tests.txt"
+}
+
+run_kernels() {
+    "$PYTHON" -m ridgeline_kernels.benchmarks --ops "$OPS" --out "$OUT" --budget-s "$1" 2>&1 | tee "$OUT/kernels.txt"
+}
+
+run_tune() {
+    "$PYTHON" -m ridgeline_kernels.tune --ops "$OPS" --out "$OUT/tuned.json" --budget-s "$1" 2>&1 | tee "$OUT/tune.txt"
+}
+
+case "$PART" in
+    tests | kernels | tune | all) ;;
+    *)
+        echo "PART is '$PART'; allowed: tests, kernels, tune, all" >&2
+        exit 2
+        ;;
+esac
+
+"$PYTHON" - <<'CHECK'
+import sys
+import torch
+if not torch.cuda.is_available():
+    sys.exit("make gpu needs an NVIDIA GPU that PyTorch can use; there is none here")
+CHECK
+
+failed=0
+case "$PART" in
+    tests) run_tests 540 || failed=1 ;;
+    kernels) run_kernels 510 || failed=1 ;;
+    tune) run_tune 510 || failed=1 ;;
+    all)
+        begin=$SECONDS
+        run_tests 240 || failed=1
+        run_kernels "$((510 - SECONDS + begin))" || failed=1
+        ;;
+esac
+exit "$failed"

@@ -6,7 +6,7 @@ import os
 
 # Triton asks once, when it is imported, and other packages import it: without a GPU its kernels are interpreted.
 if not os.path.exists("/dev/nvidiactl"):
-    os.environ["TRITON_INTERPRET"] = "1"
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from collections.abc import Callable
 from dataclasses import dataclass

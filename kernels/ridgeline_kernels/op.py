@@ -17,8 +17,7 @@ import triton
 from ridgeline_kernels.errors import BackendError
 
 _LIBRARY = torch.library.Library("ridgeline", "FRAGMENT")
-_kernels_everywhere: ContextVar[bool] = ContextVar("kernels_everywhere", default=False)
-_references_everywhere: ContextVar[bool] = ContextVar("references_everywhere", default=False)
+_forced: ContextVar[str] = ContextVar("forced", default="")
 
 OPS: dict[str, Op] = {}
 
@@ -41,10 +40,9 @@ class Op:
         OPS[name] = self
 
     def __call__(self, *args: Any) -> Any:
-        if _kernels_everywhere.get():
-            return self.kernel(*args)
-        if _references_everywhere.get():
-            return self.reference(*args)
+        forced = _forced.get()
+        if forced:
+            return self.kernel(*args) if forced == "kernel" else self.reference(*args)
         return self._registered(*args)
 
 
@@ -77,18 +75,18 @@ def kernels_everywhere() -> Iterator[None]:
 @contextmanager
 def references_everywhere() -> Iterator[None]:
     """Run the references whatever the device of the tensors: on a GPU, what its kernels' results are held to."""
-    token = _references_everywhere.set(True)
+    token = _forced.set("reference")
     try:
         yield
     finally:
-        _references_everywhere.reset(token)
+        _forced.reset(token)
 
 
 @contextmanager
 def forced_kernels() -> Iterator[None]:
     """Run the kernels' launchers whatever the device of the tensors; the caller sees to it that launches work."""
-    token = _kernels_everywhere.set(True)
+    token = _forced.set("kernel")
     try:
         yield
     finally:
-        _kernels_everywhere.reset(token)
+        _forced.reset(token)
