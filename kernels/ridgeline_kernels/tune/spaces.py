@@ -42,7 +42,25 @@ def whole_rows(shape_class: str) -> tuple[Parameters, ...]:
         {"ROWS": rows, "num_warps": warps}
         for rows, warps in product((1, 2, 4, 8, 16), WARPS)
         if (rows == 1 or rows * size <= 8192) and 8 <= rows * size // (warps * _THREADS_A_WARP) <= 64
-    ) or grid(ROWS=(16, 32), num_warps=(1, 2))
+    )
+
+
+def few_rows(shape_class: str) -> tuple[Parameters, ...]:
+    """`whole_rows`, and where rows are so short that few of these fit, more of them."""
+    found = whole_rows(shape_class)
+    return found if len(found) > 3 else grid(ROWS=(16, 32, 64), num_warps=(1, 2, 4))
+
+
+def softmax(shape_class: str) -> tuple[Parameters, ...]:
+    """Rows whole, or in blocks where they are too long for it."""
+    if shape_class == "long":
+        return grid(BLOCK_N=(2048, 4096, 8192, 16384), num_warps=(8, 16, 32))
+    size = size_of(shape_class)
+    return tuple(
+        {"TILE": tile, "num_warps": warps}
+        for tile, warps in product((1024, 2048, 4096, 8192, 16384, 32768), WARPS)
+        if size <= tile <= max(8192, size) and 8 <= tile // (warps * _THREADS_A_WARP) <= 32
+    )
 
 
 def tiles(*sizes: int) -> Space:
@@ -57,11 +75,14 @@ def tiles(*sizes: int) -> Space:
 
 
 SPACES: dict[str, Space] = {
-    "quantize_rows": whole_rows,
-    "norm": whole_rows,
-    "embedding_layer_norm": whole_rows,
+    "quantize_rows": few_rows,
+    "norm": few_rows,
+    "embedding_layer_norm": few_rows,
     "bias_activation": tiles(1024, 2048, 4096, 8192),
     "gated_activation": tiles(1024, 2048, 4096, 8192),
     "quantized_bias_activation": whole_rows,
     "quantized_gated_activation": whole_rows,
+    "rotary": fixed(grid(ROWS=(8, 16, 32, 64, 128), num_warps=(2, 4, 8))),
+    "softmax": softmax,
+    "segment_softmax": fixed(grid(TILE=(1024, 2048, 4096, 8192), num_warps=(2, 4, 8))),
 }
