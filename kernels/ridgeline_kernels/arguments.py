@@ -79,5 +79,23 @@ def check_cu_seqlens(name: str, cu_seqlens: torch.Tensor, tokens: int, like: tor
         raise ArgumentError(f"{name} decreases; no element may be less than the one before: {cu_seqlens.tolist()[:16]}")
 
 
+def check_indices(
+    name: str, indices: torch.Tensor, rows: int, table: str, tokens: int | str, like: torch.Tensor
+) -> None:
+    """Raise ArgumentError unless `indices`, int32 or int64 [tokens], are rows of a table of `rows` rows.
+
+    The values are looked at on the CPU only, as those of `cu_seqlens` are: kernels take the nearest row there is.
+    """
+    check_tensor(name, indices, (tokens,), dtypes=(torch.int32, torch.int64), like=like)
+    if indices.device.type != "cpu":
+        return
+    wrong = ((indices < 0) | (indices >= rows)).nonzero()
+    if len(wrong):
+        index = int(wrong[0])
+        raise ArgumentError(
+            f"{name} holds {int(indices[index])} at index {index}; {table} has {rows} rows: allowed are 0 to {rows - 1}"
+        )
+
+
 def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")

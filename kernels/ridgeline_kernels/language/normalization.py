@@ -10,8 +10,8 @@ import triton.language as tl
 def normalize_rows(x, mask, dim, eps, KIND: tl.constexpr):
     """Rows divided by the root of their mean square plus eps; KIND "layer" first takes away their mean.
 
-    x: fp32 [rows, block], zero outside `mask`, which is true for the first `dim` columns of valid rows. The variance is
-    that of the differences from the mean, which are at hand: the difference of two large sums would lose digits.
+    x: fp32 [rows, block], zero from column `dim` on, where `mask` is false. The variance is that of the differences
+    from the mean, which are at hand: the difference of two large sums would lose digits.
     """
     if KIND == "layer":
         x = tl.where(mask, x - (tl.sum(x, axis=1) / dim)[:, None], 0.0)
