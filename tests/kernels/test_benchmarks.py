@@ -14,7 +14,7 @@ from ridgeline_kernels.benchmarks.bench import Bench
 from ridgeline_kernels.benchmarks.ceilings import bound_of, measured_ceilings
 from ridgeline_kernels.benchmarks.records import Ours, Results, Row
 from ridgeline_kernels.benchmarks.report import as_markdown
-from ridgeline_kernels.benchmarks.run import in_turns, run
+from ridgeline_kernels.benchmarks.run import run
 from ridgeline_kernels.cases.case import Calls, Case
 from ridgeline_kernels.measuring.budget import Budget
 from ridgeline_kernels.measuring.timer import Timing
@@ -110,15 +110,6 @@ def test_a_crash_while_measuring_ceilings_leaves_times() -> None:
     assert results.missing_ceilings == {"all": "RuntimeError: no"}
     assert results.rows[0].counts
     assert results.rows[0].share_of_ceiling(Timing(1.0)) is None
-
-
-def test_ops_take_turns() -> None:
-    cases = [
-        Case(op, str(index), lambda device: Calls(lambda: None), bytes=1)
-        for op, count in (("a", 2), ("b", 3))
-        for index in range(count)
-    ]
-    assert [case.id for case in in_turns(cases)] == ["a: 0", "b: 0", "a: 1", "b: 1", "b: 2"]
 
 
 def test_the_slower_of_bytes_and_flops_binds() -> None:

@@ -8,13 +8,14 @@ import time
 import pytest
 import torch
 
+from ridgeline_kernels.cases.case import Calls, Case
 from ridgeline_kernels.errors import ArgumentError, BackendError
 from ridgeline_kernels.measuring import machine
 from ridgeline_kernels.measuring.agreement import compare
 from ridgeline_kernels.measuring.budget import Budget
 from ridgeline_kernels.measuring.inputs import copies_needed
 from ridgeline_kernels.measuring.judging import rough_outputs, true_outputs
-from ridgeline_kernels.measuring.selection import benchmark_cases
+from ridgeline_kernels.measuring.selection import benchmark_cases, in_turns
 from ridgeline_kernels.measuring.timer import GpuTimer
 from ridgeline_kernels.measuring.worker import Failure, Inline, Worker
 from tests.kernels.made_up import builder, rows_case
@@ -152,6 +153,15 @@ def test_cases_are_chosen_by_their_ops() -> None:
     assert benchmark_cases(cases, "quantize_rows") == cases[:1]
     with pytest.raises(ArgumentError, match="--ops names gemm; allowed: quantize_rows"):
         benchmark_cases(cases, "gemm,quantize_rows")
+
+
+def test_ops_take_turns() -> None:
+    cases = [
+        Case(op, str(index), lambda device: Calls(lambda: None), bytes=1)
+        for op, count in (("a", 2), ("b", 3))
+        for index in range(count)
+    ]
+    assert [case.id for case in in_turns(cases)] == ["a: 0", "b: 0", "a: 1", "b: 1", "b: 2"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -25,8 +25,8 @@ from ridgeline_kernels.op import kernels_everywhere
 from ridgeline_kernels.parameters import DIRECTORY_VARIABLE, find_parameters, read_file
 from ridgeline_kernels.tune.bench import Trial, TuningBench
 from ridgeline_kernels.tune.choosing import Duel, geometric_mean, winner
-from ridgeline_kernels.tune.plan import key_of, questions_of
-from ridgeline_kernels.tune.spaces import SPACES, fixed, grid, few_rows
+from ridgeline_kernels.tune.plan import judges_of, key_of, questions_of
+from ridgeline_kernels.tune.spaces import SPACES, few_rows, fixed, grid
 from ridgeline_kernels.tune.tuner import Tuned, tune
 from ridgeline_kernels.tune.writing import configuration, read_before, write_configuration
 from tests.kernels.complaints import assert_none
@@ -133,8 +133,7 @@ def test_where_the_shipped_parameters_fail_anything_right_is_better() -> None:
 def test_a_spent_budget_leaves_what_is_shipped() -> None:
     found = tuned(Gpu({}), seconds=0.0)
     assert not found.choices
-    assert found.kept == [LOOKUP]
-    assert any("no time for a decision" in note or "no candidate was timed" in note for note in found.notes)
+    assert found.notes == ["quantize_rows (dim<=256): not reached in time"]
 
 
 def test_cases_vote_by_the_geometric_mean_of_relative_times() -> None:
@@ -153,12 +152,33 @@ def test_a_duel_is_won_beyond_the_noise(best: float, noise: float, is_won: bool)
 
 def test_questions_are_the_shape_classes_that_cases_ask_for() -> None:
     wide = rows_case(3, 3000)
-    questions = {each.lookup: each for each in questions_of([SMALL, wide, LARGE], MACHINE.target, SPACE)}
+    questions = {each.lookup: each for each in questions_of([SMALL, wide, LARGE], MACHINE.target, SPACE, [])}
     assert questions[LOOKUP].cases == (SMALL.id, LARGE.id)
     assert questions[LOOKUP].shipped == SHIPPED
     assert key_of(SHIPPED) not in questions[LOOKUP].candidates
     assert questions[Lookup("quantize_rows", "dim<=4096")].cases == (wide.id,)
-    assert not questions_of([SMALL], MACHINE.target, {})
+    assert not questions_of([SMALL], MACHINE.target, {}, [])
+
+
+def test_a_case_that_cannot_be_asked_is_noted() -> None:
+    def build(device: torch.device) -> Any:
+        raise RuntimeError("no such shape")
+
+    notes: list[str] = []
+    assert not questions_of([rows_case(4, 200, build=build)], MACHINE.target, SPACE, notes)
+    assert notes == ["quantize_rows: made up, 4 × 200: RuntimeError: no such shape"]
+
+
+def test_three_cases_of_a_class_judge() -> None:
+    assert judges_of(["a"]) == ("a",)
+    assert judges_of(list("abcdefg")) == ("a", "d", "g")
+    assert judges_of(list("abcd")) == ("a", "c", "d")
+
+
+def test_candidates_far_behind_on_one_case_are_not_tried_on_the_next() -> None:
+    gpu = Gpu({1: 90.0, 2: 5.0, 3: 7.0, shipped_rows(): 10.0})
+    tuned(gpu)
+    assert [rows for case_id, rows in gpu.asked if case_id == LARGE.id].count(1) == 0
 
 
 def test_a_trial_runs_the_kernel_with_the_candidate_and_judges_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,16 +239,16 @@ def test_every_shape_class_that_a_case_asks_for_has_a_few_candidates() -> None:
     for lookup in asked:
         candidates = SPACES[lookup.op](lookup.shape_class)
         assert 2 <= len({key_of(each) for each in candidates}) == len(candidates) <= 32, lookup
-        shipped = find_parameters(lookup.op, lookup.shape_class, MACHINE.files)
-        unknown = {name for each in candidates for name in each} - set(shipped)
-        assert not unknown, f"{lookup}: the shipped entry has no {', '.join(sorted(unknown))}"
+        entries = [entry for file in MACHINE.files for entry in read_file(file).get(lookup.op, {}).values()]
+        unknown = {name for each in candidates for name in each} - {name for entry in entries for name in entry}
+        assert not unknown, f"{lookup}: no shipped entry has {', '.join(sorted(unknown))}"
 
 
 def test_few_rows_fit_into_registers() -> None:
     for size in (16, 128, 1024, 32768):
         candidates = few_rows(f"dim<={size}")
         assert len(candidates) >= 2
-        assert all(each["ROWS"] * size <= 64 * 32 * each["num_warps"] for each in candidates)
+        assert all(each["ROWS"] * size <= 64 * 32 * each["num_warps"] for each in candidates), candidates
     assert {"ROWS": 1, "num_warps": 4} in few_rows("dim<=1024")
 
 

@@ -15,7 +15,7 @@ from ridgeline_kernels.benchmarks.report import as_markdown
 from ridgeline_kernels.benchmarks.run import run
 from ridgeline_kernels.cases.all_cases import all_cases
 from ridgeline_kernels.cases.case import Case
-from ridgeline_kernels.compilation.ahead import compile_ahead
+from ridgeline_kernels.compilation.ahead import compiling_ahead
 from ridgeline_kernels.errors import KernelError
 from ridgeline_kernels.measuring.budget import Budget
 from ridgeline_kernels.measuring.machine import this_machine
@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _measured(cases: Sequence[Case], budget_s: float) -> Results:
     budget = Budget(budget_s)
     machine = this_machine()
-    compile_ahead([(case.id, machine.target, {}) for case in cases if machine.capability >= case.needs])
+    with compiling_ahead() as compile:
+        compile([(case.id, machine.target, {}) for case in cases if machine.capability >= case.needs])
     print(f"compiled in {budget.used_s:.0f} s", flush=True)
     with Worker(gpu_bench) as worker:
         return run(cases, worker, machine, budget, lambda line: print(line, flush=True))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from itertools import zip_longest
 
 from ridgeline_kernels.benchmarks.ceilings import bound_of
 from ridgeline_kernels.benchmarks.records import Results, Row
 from ridgeline_kernels.cases.case import Case
 from ridgeline_kernels.measuring.budget import Budget
 from ridgeline_kernels.measuring.machine import Machine
+from ridgeline_kernels.measuring.selection import in_turns
 from ridgeline_kernels.measuring.worker import Caller, Failure
 from ridgeline_kernels.op import OPS
 
@@ -22,14 +22,6 @@ _BASELINE_TIMEOUT_S = 30.0
 _COMPILED_TIMEOUT_S = 90.0
 
 Say = Callable[[str], None]
-
-
-def in_turns(cases: Iterable[Case]) -> list[Case]:
-    """The first case of each op, then the second of each …: what a budget cuts off is cut off everywhere alike."""
-    by_op: dict[str, list[Case]] = {}
-    for case in cases:
-        by_op.setdefault(case.op, []).append(case)
-    return [case for turn in zip_longest(*by_op.values()) for case in turn if case is not None]
 
 
 def family_of(op: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ridgeline_kernels.cases.all_cases import all_cases
 from ridgeline_kernels.cases.case import Case
-from ridgeline_kernels.compilation.ahead import compile_ahead
+from ridgeline_kernels.compilation.ahead import compiling_ahead
 from ridgeline_kernels.errors import KernelError
 from ridgeline_kernels.measuring.budget import Budget
 from ridgeline_kernels.measuring.machine import Machine, this_machine
@@ -50,13 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _tuned(machine: Machine, cases: Sequence[Case], budget_s: float) -> Tuned:
-    with Worker(gpu_tuning_bench) as worker:
+    with compiling_ahead() as compile, Worker(gpu_tuning_bench) as worker:
         return tune(
             cases,
             SPACES,
             machine=machine,
             bench=worker,
-            compile=compile_ahead,
+            compile=compile,
             budget=Budget(budget_s),
             say=lambda line: print(line, flush=True),
         )

@@ -10,8 +10,11 @@ from ridgeline_kernels.cases.case import Case
 from ridgeline_kernels.compilation.ahead import Work
 from ridgeline_kernels.compilation.sweep import Lookup, Swept, dry_run
 from ridgeline_kernels.compilation.target import Target
+from ridgeline_kernels.measuring.selection import in_turns
 from ridgeline_kernels.parameters import find_parameters
 from ridgeline_kernels.tune.spaces import Parameters, Space
+
+_MOST_JUDGES = 3
 
 
 @dataclass
@@ -23,17 +26,32 @@ class Question:
     candidates: dict[str, Parameters]
     cases: tuple[str, ...]
 
+    @property
+    def name(self) -> str:
+        """Op and shape class."""
+        return f"{self.lookup.op} ({self.lookup.shape_class})"
+
 
 def key_of(parameters: Parameters) -> str:
     """A name of a set of parameters."""
     return json.dumps(dict(parameters), sort_keys=True)
 
 
-def questions_of(cases: Iterable[Case], target: Target, spaces: Mapping[str, Space]) -> list[Question]:
-    """The shape classes that `cases` ask for on `target`, of the ops that have candidates."""
+def questions_of(
+    cases: Iterable[Case], target: Target, spaces: Mapping[str, Space], notes: list[str]
+) -> list[Question]:
+    """The shape classes that `cases` ask for on `target`, of the ops that have candidates, the ops in turns.
+
+    A case that cannot be asked is left out and noted.
+    """
     asking: dict[Lookup, list[str]] = {}
-    for case in cases:
-        for lookup in dry_run(case, target, lambda *_: None):
+    for case in in_turns(cases):
+        try:
+            lookups = dry_run(case, target, lambda *_: None)
+        except Exception as error:
+            notes.append(f"{case.id}: {type(error).__name__}: {error}")
+            continue
+        for lookup in lookups:
             if lookup.op in spaces:
                 asking.setdefault(lookup, []).append(case.id)
     questions = []
@@ -41,8 +59,16 @@ def questions_of(cases: Iterable[Case], target: Target, spaces: Mapping[str, Spa
         shipped = find_parameters(lookup.op, lookup.shape_class, target.files)
         merged: list[Parameters] = [{**shipped, **candidate} for candidate in spaces[lookup.op](lookup.shape_class)]
         candidates: dict[str, Parameters] = {key_of(each): each for each in merged if each != shipped}
-        questions.append(Question(lookup, shipped, candidates, tuple(case_ids)))
+        questions.append(Question(lookup, shipped, candidates, judges_of(case_ids)))
     return questions
+
+
+def judges_of(case_ids: Sequence[str]) -> tuple[str, ...]:
+    """At most three of the cases: the first, the middle one, the last."""
+    if len(case_ids) <= _MOST_JUDGES:
+        return tuple(case_ids)
+    last = len(case_ids) - 1
+    return tuple(case_ids[round(index * last / (_MOST_JUDGES - 1))] for index in range(_MOST_JUDGES))
 
 
 def work_of(questions: Sequence[Question], target: Target) -> list[Work]:

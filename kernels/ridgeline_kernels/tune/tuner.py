@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ridgeline_kernels.cases.case import Case
-from ridgeline_kernels.compilation.ahead import Work
-from ridgeline_kernels.compilation.sweep import Lookup, Swept
+from ridgeline_kernels.compilation.ahead import Compile
+from ridgeline_kernels.compilation.sweep import Lookup
 from ridgeline_kernels.measuring.budget import Budget
 from ridgeline_kernels.measuring.machine import Machine
 from ridgeline_kernels.measuring.worker import Caller, Failure
@@ -19,7 +19,8 @@ from ridgeline_kernels.tune.plan import Question, key_of, prune, questions_of, w
 from ridgeline_kernels.tune.spaces import Parameters, Space
 
 _TRIAL_TIMEOUT_S = 30.0
-_SHARE_FOR_DUELS = 0.2
+_QUESTIONS_AT_ONCE = 12
+_FAR_BEHIND = 1.5
 _ROUNDS = 3
 
 
@@ -49,7 +50,7 @@ def tune(
     *,
     machine: Machine,
     bench: Caller,
-    compile: Callable[[Sequence[Work]], list[Swept]],
+    compile: Compile,
     budget: Budget,
     say: Callable[[str], None],
 ) -> Tuned:
@@ -60,55 +61,57 @@ def tune(
     """
     tuned = Tuned()
     runnable = [case for case in cases if machine.capability >= case.needs]
-    questions = questions_of(runnable, machine.target, spaces)
-    work = work_of(questions, machine.target)
-    say(f"{len(questions)} shape classes; compiling {len(work)} times")
-    tuned.notes += prune(questions, work, compile(work), machine.shared_bytes)
-    say(f"compiled in {budget.used_s:.0f} s; {len(tuned.notes)} candidates do not fit")
-    times = _time_all(questions, bench, budget, tuned)
-    for question in questions:
-        _decide(question, times[question.lookup], bench, budget, tuned, say)
+    questions = questions_of(runnable, machine.target, spaces, tuned.notes)
+    say(f"{len(questions)} shape classes")
+    for first in range(0, len(questions), _QUESTIONS_AT_ONCE):
+        batch = questions[first : first + _QUESTIONS_AT_ONCE]
+        if budget.is_spent:
+            tuned.notes += [f"{question.name}: not reached in time" for question in batch]
+            continue
+        work = work_of(batch, machine.target)
+        unfit = prune(batch, work, compile(work), machine.shared_bytes)
+        tuned.notes += unfit
+        say(f"compiled {len(work)} times, {len(unfit)} candidates do not fit; {budget.used_s:.0f} s are gone")
+        for question in batch:
+            _settle(question, bench, budget, tuned, say)
     return tuned
 
 
-def _time_all(
-    questions: Sequence[Question], bench: Caller, budget: Budget, tuned: Tuned
-) -> dict[Lookup, dict[str, dict[str, float]]]:
-    """Seconds by shape class, candidate and case; the cases' order keeps each one's inputs while they are needed."""
-    times: dict[Lookup, dict[str, dict[str, float]]] = {question.lookup: {} for question in questions}
-    for case_id in dict.fromkeys(case_id for question in questions for case_id in question.cases):
-        for question in questions:
-            if case_id not in question.cases:
-                continue
-            for key, parameters in question.candidates.items():
-                if budget.left_s <= _SHARE_FOR_DUELS * budget.seconds:
-                    tuned.notes.append(f"{_name(question)} {key}: not reached in time ({case_id})")
-                    continue
-                seconds = _trial(bench, case_id, question.lookup, parameters, tuned.notes)
-                if seconds < math.inf:
-                    times[question.lookup].setdefault(key, {})[case_id] = seconds
-    return times
-
-
-def _decide(
-    question: Question,
-    times: Mapping[str, Mapping[str, float]],
-    bench: Caller,
-    budget: Budget,
-    tuned: Tuned,
-    say: Callable[[str], None],
-) -> None:
+def _settle(question: Question, bench: Caller, budget: Budget, tuned: Tuned, say: Callable[[str], None]) -> None:
+    """Time a shape class's candidates and choose one, or keep the shipped parameters."""
+    times = _time_all(question, bench, budget, tuned.notes)
     best = winner(times, question.cases)
     if best is None or budget.is_spent:
         tuned.kept.append(question.lookup)
-        tuned.notes.append(f"{_name(question)}: {'no time for a decision' if best else 'no candidate was timed'}")
+        tuned.notes.append(f"{question.name}: {'no time for a decision' if best else 'no candidate was timed'}")
         return
     duel = _fight(question, question.candidates[best], bench, tuned.notes)
-    say(f"{_name(question)}: {best} takes {duel.relative_time:.3f} of the shipped time, noise {duel.noise:.3f}")
+    say(f"{question.name}: {best} takes {duel.relative_time:.3f} of the shipped time, noise {duel.noise:.3f}")
     if duel.is_won and all(seconds < math.inf for seconds in duel.best_s.values()):
         tuned.choices.append(Choice(question.lookup, question.candidates[best], duel, len(times)))
     else:
         tuned.kept.append(question.lookup)
+
+
+def _time_all(question: Question, bench: Caller, budget: Budget, notes: list[str]) -> dict[str, dict[str, float]]:
+    """Seconds by candidate and case; after the first case, only of the candidates that are not far behind."""
+    times: dict[str, dict[str, float]] = {}
+    running = dict(question.candidates)
+    for case_id in question.cases:
+        for key, parameters in running.items():
+            if budget.is_spent:
+                notes.append(f"{question.name}: stopped before {key} ({case_id})")
+                return times
+            seconds = _trial(bench, case_id, question.lookup, parameters, notes)
+            if seconds < math.inf:
+                times.setdefault(key, {})[case_id] = seconds
+        best = min((by_case[case_id] for by_case in times.values() if case_id in by_case), default=math.inf)
+        running = {
+            key: parameters
+            for key, parameters in running.items()
+            if times.get(key, {}).get(case_id, math.inf) <= _FAR_BEHIND * best
+        }
+    return times
 
 
 def _fight(question: Question, best: Parameters, bench: Caller, notes: list[str]) -> Duel:
@@ -143,7 +146,3 @@ def _trial(bench: Caller, case_id: str, lookup: Lookup, parameters: Parameters, 
         )
         return math.inf
     return trial.timing.median_s
-
-
-def _name(question: Question) -> str:
-    return f"{question.lookup.op} ({question.lookup.shape_class})"
