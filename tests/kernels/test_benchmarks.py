@@ -12,9 +12,11 @@ import torch
 from ridgeline_kernels.benchmarks.__main__ import write
 from ridgeline_kernels.benchmarks.bench import Bench
 from ridgeline_kernels.benchmarks.ceilings import bound_of, measured_ceilings
+from ridgeline_kernels.benchmarks.plots import spread
 from ridgeline_kernels.benchmarks.records import Ours, Results, Row
 from ridgeline_kernels.benchmarks.report import as_markdown
 from ridgeline_kernels.benchmarks.run import run
+from ridgeline_kernels.cases.all_cases import all_cases
 from ridgeline_kernels.cases.case import Calls, Case
 from ridgeline_kernels.measuring.budget import Budget
 from ridgeline_kernels.measuring.timer import Timing
@@ -123,6 +125,20 @@ def test_the_slower_of_bytes_and_flops_binds() -> None:
     assert bound_of(case, {"fp16": 1e12}) is None
 
 
+def test_cases_say_their_precision_in_the_ceilings_words_and_count_their_bytes() -> None:
+    for case in all_cases():
+        assert case.precision in ("fp16", "bf16", "fp32", "int8", "fp8"), f"{case.id}: {case.precision}"
+        assert case.bytes > 0, case.id
+
+
+def test_a_plot_shows_a_few_cases_of_each_op() -> None:
+    rows = [Row.of(rows_case(tokens, 8), "fused") for tokens in range(1, 21)]
+    shown = spread(rows)
+    assert len(shown) == 6
+    assert (shown[0], shown[-1]) == (rows[0], rows[-1])
+    assert spread(rows[:3]) == rows[:3]
+
+
 def test_ceilings_are_measured_and_missing_ones_explained() -> None:
     found, missing = measured_ceilings(torch.device("cpu"), constant_timer(0.5), copied_bytes=1000, size=32)
     assert found["copy"] == 4000
@@ -131,12 +147,12 @@ def test_ceilings_are_measured_and_missing_ones_explained() -> None:
 
 
 def test_everything_is_written(tmp_path: Path) -> None:
-    results = measured(rows_case(4, 40), rows_case(9, 64, flops=10**9, name="heavy"))
+    results = measured(rows_case(4, 40, bytes=10**4), rows_case(9, 64, flops=10**9, name="heavy"))
     write(results, tmp_path)
     content = json.loads((tmp_path / "benchmarks.json").read_text())
     assert content["machine"]["device"] == "A Made-Up GPU"
     assert content["rows"][0]["is_right"] is True
-    assert content["rows"][0]["share_of_ceiling"] == pytest.approx(4 * 204 / 1e3)
+    assert content["rows"][0]["share_of_ceiling"] == pytest.approx(10.0)
     page = (tmp_path / "benchmarks.md").read_text()
     assert "# The kernels on one A Made-Up GPU" in page
     assert "| copy | 1 GB/s, read + written |" in page

@@ -19,7 +19,7 @@ def as_markdown(results: Results) -> str:
         f"Measured {results.date} in {results.seconds:.0f} s: driver {machine.driver}, CUDA {machine.cuda}, "
         f"PyTorch {machine.torch}, Triton {machine.triton}. Times are medians over replays of CUDA graphs on inputs "
         "that rotate, so that the L2 cache is cold; * marks what no graph could hold, timed call after call. The share "
-        " is of the ceiling that binds the case: the time that the run's own large copy or large matrix product "
+        "is of the ceiling that binds the case: the time that the run's own large copy or large matrix product "
         "would need for its bytes or FLOPs, over the time taken. Speedup is over the fastest other. The error is the "
         "relative Frobenius norm against the reference in fp32 on the same inputs.",
         "",
