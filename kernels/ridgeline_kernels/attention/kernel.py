@@ -28,11 +28,11 @@ RUN_TIME_NUMBERS = [
 @triton.jit
 def _attend(
     acc, acc_tail, row_max, row_sum, q, q_tail, q_pos, k_ptr, v_ptr, k_stride, v_stride, k_desc, v_desc,
-    k_start, kv_head, k_first, k_len, shift, q_len, scale, softcap, left, right, slope,
+    k_start, kv_head, k_first, k_len, scale, softcap, left, right, slope,
     relative_ptr, reach, is_after, bias_ptr, bias_stride, bias_rows, bias_cols,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, TAIL: tl.constexpr, HAS_LEFT: tl.constexpr,
-    HAS_RIGHT: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_ALIBI: tl.constexpr, IS_PLAIN: tl.constexpr,
-    PRECISION: tl.constexpr, BLOCK_N: tl.constexpr,
+    HAS_RIGHT: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_ALIBI: tl.constexpr, BIAS_ALIGNED: tl.constexpr,
+    PRECISION: tl.constexpr, BLOCK_N: tl.constexpr, IS_PLAIN: tl.constexpr,
 ):  # fmt: skip
     """Take in the block of keys from k_first: by descriptor where there is one, else by pointer."""
     HAS_ADDED: tl.constexpr = HAS_SOFTCAP or HAS_ALIBI or relative_ptr is not None or bias_ptr is not None
@@ -51,8 +51,8 @@ def _attend(
     if HAS_ADDED:
         factor = 1.0
         scores = add_biases(
-            to_log2(scores, scale, softcap, HAS_SOFTCAP), q_pos, k_pos, shift, q_len, slope, relative_ptr, reach,
-            is_after, bias_ptr, bias_stride, bias_rows, bias_cols, HAS_ALIBI, IS_PLAIN,
+            to_log2(scores, scale, softcap, HAS_SOFTCAP), q_pos, k_pos, slope, relative_ptr, reach,
+            is_after, bias_ptr, bias_stride, bias_rows, bias_cols, HAS_ALIBI, BIAS_ALIGNED, IS_PLAIN,
         )  # fmt: skip
     if not IS_PLAIN:
         mask = is_visible(q_pos, k_pos, k_len, left, right, HAS_LEFT, HAS_RIGHT)
@@ -107,10 +107,12 @@ def attention_kernel(
     HAS_LEFT: tl.constexpr,
     HAS_RIGHT: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
+    BIAS_ALIGNED: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     EDGE_STAGES: tl.constexpr,
+    PLAIN_LOOP: tl.constexpr,
 ):
     HAS_ALIBI: tl.constexpr = slopes_ptr is not None
     HAS_RELATIVE: tl.constexpr = relative_ptr is not None
@@ -145,7 +147,8 @@ def attention_kernel(
     if HAS_RELATIVE:
         relative_ptr += head * (2 * reach + 1)
     if bias_ptr is not None:
-        bias_ptr += head.to(tl.int64) * bias_head_stride
+        bias_ptr += head.to(tl.int64) * bias_head_stride + row_first.to(tl.int64) * bias_stride
+        bias_rows = tl.minimum(rows_left, bias_rows - row_first)
 
     row_max = tl.full([BLOCK_M], float("-inf"), tl.float32)
     row_sum = tl.zeros([BLOCK_M], tl.float32)
@@ -159,21 +162,26 @@ def attention_kernel(
     b0, b1, b2, b3, b4, b5 = block_bounds(
         first, last, k_len, left, right, reach, HAS_LEFT, HAS_RIGHT, HAS_RELATIVE, BLOCK_N
     )
-    for turn in tl.range(0, (b2 - b1) + (b4 - b3)):
-        block = plain_block(turn, b1, b2, b3, HAS_RELATIVE)
-        acc, acc_tail, row_max, row_sum = _attend(
-            acc, acc_tail, row_max, row_sum, q, q_tail, q_pos, k_ptr, v_ptr, k_stride, v_stride, k_desc, v_desc,
-            k_start, kv_head, block * BLOCK_N, k_len, shift, q_len, scale, softcap, left, right, slope,
-            relative_ptr, reach, block >= b3, bias_ptr, bias_stride, bias_rows, bias_cols,
-            HEAD_DIM, BLOCK_D, TAIL, HAS_LEFT, HAS_RIGHT, HAS_SOFTCAP, HAS_ALIBI, True, PRECISION, BLOCK_N,
-        )  # fmt: skip
+    if PLAIN_LOOP:
+        for turn in tl.range(0, (b2 - b1) + (b4 - b3)):
+            block = plain_block(turn, b1, b2, b3, HAS_RELATIVE)
+            acc, acc_tail, row_max, row_sum = _attend(
+                acc, acc_tail, row_max, row_sum, q, q_tail, q_pos, k_ptr, v_ptr, k_stride, v_stride, k_desc, v_desc,
+                k_start, kv_head, block * BLOCK_N, k_len, scale, softcap, left, right, slope,
+                relative_ptr, reach, block >= b3, bias_ptr, bias_stride, bias_rows, bias_cols,
+                HEAD_DIM, BLOCK_D, TAIL, HAS_LEFT, HAS_RIGHT, HAS_SOFTCAP, HAS_ALIBI, BIAS_ALIGNED, PRECISION, BLOCK_N,
+                True,
+            )  # fmt: skip
+    else:
+        b1, b2, b3, b4 = b5, b5, b5, b5
     for turn in tl.range(0, (b1 - b0) + (b3 - b2) + (b5 - b4), num_stages=EDGE_STAGES):
         block = edge_block(turn, b0, b1, b2, b3, b4)
         acc, acc_tail, row_max, row_sum = _attend(
             acc, acc_tail, row_max, row_sum, q, q_tail, q_pos, k_ptr, v_ptr, k_stride, v_stride, None, None,
-            k_start, kv_head, block * BLOCK_N, k_len, shift, q_len, scale, softcap, left, right, slope,
+            k_start, kv_head, block * BLOCK_N, k_len, scale, softcap, left, right, slope,
             relative_ptr, reach, False, bias_ptr, bias_stride, bias_rows, bias_cols,
-            HEAD_DIM, BLOCK_D, TAIL, HAS_LEFT, HAS_RIGHT, HAS_SOFTCAP, HAS_ALIBI, False, PRECISION, BLOCK_N,
+            HEAD_DIM, BLOCK_D, TAIL, HAS_LEFT, HAS_RIGHT, HAS_SOFTCAP, HAS_ALIBI, BIAS_ALIGNED, PRECISION, BLOCK_N,
+            False,
         )  # fmt: skip
 
     inverse = 1.0 / tl.where(row_sum > 0, row_sum, 1.0)

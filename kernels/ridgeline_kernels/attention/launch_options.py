@@ -1,8 +1,19 @@
-"""Shape classes and launch parameters of packed attention."""
+"""Shape classes and launch parameters of packed attention.
+
+A class is a head_dim and one of
+    short, medium, long    by the mean length: up to 32, up to 128 and more tokens
+    window                 a window of few keys, all of whose blocks are edges
+    scores                 soft caps and ALiBi, which take registers
+    relative, bias         a relative bias; an additive one, whatever the lengths
+    fp32                   whatever else: no matrix unit multiplies in fp32
+
+Parameters: BLOCK_M queries by BLOCK_N keys; PLAIN_LOOP: plain blocks in a loop without masks (see `blocks`), else every
+block is an edge; num_stages of that loop and EDGE_STAGES of the other; DESCRIPTORS: plain blocks of keys and values by
+the bulk copies of Hopper (TMA), where layout and alignment allow them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,35 +25,45 @@ from ridgeline_kernels.parameters import launch_parameters
 
 SHORT_TOKENS = 32
 MEDIUM_TOKENS = 128
+WINDOW_TOKENS = 256
 
 
-def length_class(tokens: int, sequences: int) -> str:
-    """ "short", "medium" or "long", by the mean length, which is known without reading `cu_seqlens`."""
-    mean = tokens // max(sequences, 1)
-    return "short" if mean <= SHORT_TOKENS else "medium" if mean <= MEDIUM_TOKENS else "long"
+def shape_class(
+    q: torch.Tensor,
+    sequences: int,
+    left: int,
+    *,
+    has_scores: bool = False,
+    has_relative: bool = False,
+    has_bias: bool = False,
+) -> str:
+    """The key of the launch parameters, from what the host knows: "d<=64, long".
 
-
-def shape_class(q: torch.Tensor, sequences: int, left: int, has_biases: bool) -> str:
-    """The key of the launch parameters: "d<=64, long", "d<=128, long, window", "d<=64, fp32"."""
+    left: keys seen to the left, -1 for all; has_scores: a soft cap or ALiBi
+    """
     head_dim = max(triton.next_power_of_2(q.shape[2]), 32)
-    if q.dtype == torch.float32:
-        return f"d<={head_dim}, fp32"
-    length = length_class(q.shape[0], sequences)
-    kind = "" if length != "long" else ", biases" if has_biases else ", window" if left >= 0 else ""
-    return f"d<={head_dim}, {length}{kind}"
+    mean_tokens = q.shape[0] // max(sequences, 1)
+    if q.dtype == torch.float32 or has_bias:
+        kind = "bias" if q.dtype != torch.float32 else "fp32"
+    elif mean_tokens <= MEDIUM_TOKENS:
+        kind = "short" if mean_tokens <= SHORT_TOKENS and head_dim <= 64 else "medium"
+    elif has_relative or has_scores:
+        kind = "relative" if has_relative else "scores"
+    else:
+        kind = "window" if 0 <= left < WINDOW_TOKENS else "long"
+    if kind not in ("short", "medium", "long"):
+        head_dim = max(head_dim, 64)
+    return f"d<={head_dim}, {kind}"
 
 
-def launch_options(
-    op: str, q: torch.Tensor, sequences: int, left: int, has_biases: bool
-) -> tuple[dict[str, Any], bool]:
-    """Constexprs and compiler options for a call, and whether to load keys and values by descriptor if possible."""
-    found: Mapping[str, Any] = launch_parameters(op, shape_class(q, sequences, left, has_biases), q.device)
-    options = dict(found)
+def launch_options(op: str, q: torch.Tensor, classed: str) -> tuple[dict[str, Any], bool]:
+    """Constexprs and compiler options of a shape class, and whether it loads by descriptor what it can."""
+    options = dict(launch_parameters(op, classed, q.device))
+    by_descriptor = options.pop("DESCRIPTORS", False)
     block_d, tail = split_head_dim(q.shape[2])
-    options.update(
-        HEAD_DIM=q.shape[2], BLOCK_D=block_d, TAIL=tail, PRECISION="ieee" if q.dtype == torch.float32 else "tf32"
-    )
-    return options, options.pop("DESCRIPTORS", False)
+    precision = "ieee" if q.dtype == torch.float32 else "tf32"
+    options.update(HEAD_DIM=q.shape[2], BLOCK_D=block_d, TAIL=tail, PRECISION=precision)
+    return options, by_descriptor
 
 
 def descriptor(rows: torch.Tensor, block_rows: int, block_d: int) -> TensorDescriptor | None:

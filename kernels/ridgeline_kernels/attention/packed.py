@@ -12,7 +12,7 @@ import torch
 from ridgeline_kernels.arguments import check_range
 from ridgeline_kernels.attention.arguments import check_biases, check_bounds, check_qkv, window_sides
 from ridgeline_kernels.attention.kernel import attention_kernel
-from ridgeline_kernels.attention.launch_options import descriptor, launch_options
+from ridgeline_kernels.attention.launch_options import descriptor, launch_options, shape_class
 from ridgeline_kernels.attention.reference import attention_reference
 from ridgeline_kernels.errors import ArgumentError
 from ridgeline_kernels.launching import launch
@@ -41,8 +41,15 @@ def _attention(
     tokens, heads, _ = q.shape
     sequences = cu_seqlens.numel() - 1
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
-    has_biases = any(term is not None for term in (alibi_slopes, relative_bias, bias))
-    options, by_descriptor = launch_options("attention", q, sequences, left, has_biases)
+    classed = shape_class(
+        q,
+        sequences,
+        left,
+        has_scores=softcap > 0 or alibi_slopes is not None,
+        has_relative=relative_bias is not None,
+        has_bias=bias is not None,
+    )
+    options, by_descriptor = launch_options("attention", q, classed)
     k_desc, v_desc = (
         descriptor(rows, options["BLOCK_N"], options["BLOCK_D"]) if by_descriptor else None for rows in (k, v)
     )
@@ -88,6 +95,7 @@ def _attention(
         HAS_LEFT=left >= 0,
         HAS_RIGHT=right >= 0,
         HAS_SOFTCAP=softcap > 0,
+        BIAS_ALIGNED=bias_stride % 8 == 0 and bias_cols % 8 == 0 and bias_head_stride % 8 == 0,
         **options,
     )
     return out

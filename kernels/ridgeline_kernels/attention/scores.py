@@ -30,8 +30,6 @@ def add_biases(
     scores,
     q_pos,
     k_pos,
-    shift,
-    q_len,
     slope,
     relative_ptr,
     reach,
@@ -41,12 +39,15 @@ def add_biases(
     bias_rows,
     bias_cols,
     HAS_ALIBI: tl.constexpr,
+    BIAS_ALIGNED: tl.constexpr,
     IS_PLAIN: tl.constexpr,
 ):
     """Add the biases of one head that there are; a pointer that is None stands for none.
 
-    q_pos, k_pos:  positions among the keys; a query's own position is q_pos - shift
+    q_pos, k_pos:  positions among the keys
     slope:         of ALiBi, in units of log 2
+    bias_ptr:      at the bias of the tile's first query; bias_rows: how many of the tile's queries have one
+    BIAS_ALIGNED:  the bias' rows and their number of columns are multiples of 8 elements
     IS_PLAIN:      every key is at least `reach` away, so that the relative bias is one of its two ends: the last if
                    the keys come after the queries (is_after), else the first
     """
@@ -59,8 +60,11 @@ def add_biases(
             distance = tl.minimum(tl.maximum(k_pos[None, :] - q_pos[:, None], -reach), reach)
             scores += tl.load(relative_ptr + distance + reach).to(tl.float32) * LOG2_E
     if bias_ptr is not None:
-        rows = q_pos - shift
-        mask = (rows < tl.minimum(q_len, bias_rows))[:, None] & (k_pos < bias_cols)[None, :]
-        ptrs = bias_ptr + rows.to(tl.int64)[:, None] * bias_stride + k_pos[None, :]
+        row_offs = tl.arange(0, scores.shape[0])
+        if BIAS_ALIGNED:
+            bias_stride = tl.multiple_of(bias_stride, 8)
+            bias_cols = tl.multiple_of(bias_cols, 8)
+        mask = (row_offs < bias_rows)[:, None] & (k_pos < bias_cols)[None, :]
+        ptrs = bias_ptr + row_offs[:, None] * bias_stride + k_pos[None, :]
         scores += tl.load(ptrs, mask=mask, other=0.0).to(tl.float32) * LOG2_E
     return scores
