@@ -23,7 +23,7 @@ def find_tile(cu_seqlens_ptr, num_seqs, num_tokens, tile, BLOCK: tl.constexpr):
     seq = tl.maximum(tl.sum(counts, axis=0) - 1, 0)
     start = tl.minimum(tl.maximum(tl.load(cu_seqlens_ptr + seq), 0), num_tokens)
     end = tl.minimum(tl.maximum(tl.load(cu_seqlens_ptr + seq + 1), start), num_tokens)
-    return seq, start, end - start, (tile - (start // BLOCK + seq)) * BLOCK
+    return seq, start, end - start, tl.maximum(tile - (start // BLOCK + seq), 0) * BLOCK
 
 
 def column_block(dim: int, largest: int) -> int:
