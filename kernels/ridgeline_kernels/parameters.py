@@ -1,9 +1,10 @@
 """Launch parameters: block sizes, warps and stages, from JSON files per device and shape class.
 
 A file is `{"device": …, "ops": {op: {shape class: {parameter: value}}}}`. For a device the files are asked in the order
-its own name (`nvidia_h200.json`), its compute capability (`sm_90.json`), `default.json`; in each, the exact shape class
-and then the op's `default`. `python -m ridgeline_kernels.tune` writes a device's own file; nothing is tuned while a
-request waits. RIDGELINE_KERNELS_CONFIGS names a directory whose files go before the package's.
+its own name (`nvidia_h200.json`), its compute capability (`sm_90.json`), `default.json`; in each, the exact shape
+class, the class without its last words one after the other ("m<=16 n<=1024", "m<=16"), and then the op's `default`.
+`python -m ridgeline_kernels.tune` writes a device's own file; nothing is tuned while a request waits.
+RIDGELINE_KERNELS_CONFIGS names a directory whose files go before the package's.
 """
 
 from __future__ import annotations
@@ -53,13 +54,21 @@ def looking_up(lookup: Lookup) -> Iterator[None]:
 
 @lru_cache(maxsize=4096)
 def find_parameters(op: str, shape_class: str, files: tuple[str, ...]) -> Mapping[str, Any]:
-    """The entry of the first of `files` (names without .json) that has the op's shape class, or its `default`."""
+    """The entry of the first of `files` (names without .json) that has the op's shape class or one that holds it."""
     for name in files:
         classes = read_file(name).get(op, {})
-        found = classes.get(shape_class, classes.get("default"))
-        if found is not None:
-            return dict(found)
+        for holding in holding_classes(shape_class):
+            if holding in classes:
+                return dict(classes[holding])
     raise ConfigurationError(f"no launch parameters for {op} ({shape_class}): looked in {', '.join(files)}")
+
+
+def holding_classes(shape_class: str) -> Iterator[str]:
+    """The shape class, what is left without its last word, without its last two, …, and "default"."""
+    words = shape_class.split()
+    for count in range(len(words), 0, -1):
+        yield " ".join(words[:count])
+    yield "default"
 
 
 @lru_cache(maxsize=64)

@@ -14,11 +14,12 @@ import triton
 
 import ridgeline_kernels
 from ridgeline_kernels.cases.all_cases import all_cases, case_of
-from ridgeline_kernels.compilation.sweep import Lookup, Swept, sweep
+from ridgeline_kernels.compilation.sweep import Swept, sweep
 from ridgeline_kernels.compilation.table import as_markdown
 from ridgeline_kernels.compilation.target import TARGETS
 from ridgeline_kernels.op import OPS
-from ridgeline_kernels.parameters import PACKAGED
+from ridgeline_kernels.parameters import PACKAGED, holding_classes
+from tests.kernels.complaints import assert_none
 
 TABLE = Path(__file__).parents[2] / "kernels" / "RESOURCES.md"
 
@@ -26,13 +27,6 @@ TABLE = Path(__file__).parents[2] / "kernels" / "RESOURCES.md"
 @pytest.fixture(scope="module")
 def swept() -> list[Swept]:
     return sweep()
-
-
-def assert_none(complaints: Iterable[str]) -> None:
-    """Fail with one line a complaint."""
-    lines = list(complaints)
-    if lines:
-        pytest.fail("\n".join(lines), pytrace=False)
 
 
 def test_every_case_compiles(swept: list[Swept]) -> None:
@@ -89,11 +83,8 @@ def test_every_shape_class_is_reached_by_a_case(swept: list[Swept], path: Path) 
     asked = {lookup for each in swept for lookup in each.lookups}
 
     def is_reached(op: str, shape_class: str) -> bool:
-        if Lookup(op, shape_class) in asked:
-            return True
-        return shape_class == "default" and any(
-            lookup.op == op and lookup.shape_class not in ops[op] for lookup in asked
-        )
+        asking = (holding_classes(lookup.shape_class) for lookup in asked if lookup.op == op)
+        return any(next((each for each in holding if each in ops[op]), None) == shape_class for holding in asking)
 
     assert_none(
         f"{path.name}: no case asks for {op}, {shape_class}"

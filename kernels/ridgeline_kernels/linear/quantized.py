@@ -1,0 +1,68 @@
+"""What int8 and fp8 linears share: their epilogue, its checks, and the quantization of weights."""
+
+from __future__ import annotations
+
+import torch
+
+from ridgeline_kernels.arguments import FLOATS, check_choice, check_range, check_tensor
+from ridgeline_kernels.language.rounding import CODES
+from ridgeline_kernels.linear.epilogue import Epilogue
+from ridgeline_kernels.linear.half import check_epilogue
+
+
+def quantize_weight(weight: torch.Tensor, format: str = "int8") -> tuple[torch.Tensor, torch.Tensor]:
+    """Quantize each output channel of a weight symmetrically by its own largest magnitude, once, before serving.
+
+    weight: [out, in], fp16/bf16/fp32
+    format: "int8" or "fp8" (e4m3)
+    returns codes [out, in], int8 or float8_e4m3fn, and scale [out] fp32: weight ≈ codes · scale[:, None]. A channel of
+    zeros has scale 1.
+
+    Raises ArgumentError.
+    """
+    check_tensor("weight", weight, ("out", "in"))
+    check_choice("format", format, tuple(CODES))
+    dtype, largest = CODES[format]
+    weight = weight.float()
+    # A channel without inputs has no largest magnitude.
+    magnitude = weight.abs().amax(dim=1) if weight.shape[1] else weight.new_zeros(weight.shape[0])
+    scale = torch.where(magnitude > 0, magnitude / largest, torch.ones_like(magnitude))
+    scaled = (weight / scale[:, None]).clamp(-largest, largest)
+    return (scaled.round() if format == "int8" else scaled).to(dtype), scale
+
+
+def scaled_epilogue(
+    x_scale: torch.Tensor,
+    weight_scale: torch.Tensor,
+    bias: torch.Tensor | None,
+    activation: str,
+    residual: torch.Tensor | None,
+    out_dtype: torch.dtype,
+    out_scale: float | None,
+) -> Epilogue:
+    """The epilogue of a product of codes."""
+    return Epilogue(out_dtype, bias, activation, residual, x_scale, weight_scale, out_scale)
+
+
+def check_quantized(
+    format: str,
+    x_codes: torch.Tensor,
+    x_scale: torch.Tensor,
+    weight_codes: torch.Tensor,
+    weight_scale: torch.Tensor,
+    bias: torch.Tensor | None,
+    activation: str,
+    residual: torch.Tensor | None,
+    out_dtype: torch.dtype,
+    out_scale: float | None,
+) -> None:
+    """Raise ArgumentError unless the arguments of a linear over codes of `format` fit together."""
+    codes = (CODES[format][0],)
+    check_tensor("x_codes", x_codes, ("tokens", "in"), dtypes=codes)
+    check_tensor("weight_codes", weight_codes, ("out", x_codes.shape[1]), dtypes=codes, like=x_codes)
+    check_tensor("x_scale", x_scale, (x_codes.shape[0],), dtypes=(torch.float32,), like=x_codes)
+    check_tensor("weight_scale", weight_scale, (weight_codes.shape[0],), dtypes=(torch.float32,), like=x_codes)
+    check_epilogue(x_codes, weight_codes, bias, activation, residual)
+    check_choice("out_dtype", out_dtype, FLOATS)
+    if out_scale is not None:
+        check_range("out_scale", out_scale, 1e-30)
