@@ -25,8 +25,10 @@ from ridgeline_kernels.op import kernels_everywhere
 from ridgeline_kernels.parameters import DIRECTORY_VARIABLE, find_parameters, read_file
 from ridgeline_kernels.tune.bench import Trial, TuningBench
 from ridgeline_kernels.tune.choosing import Duel, geometric_mean, winner
+from ridgeline_kernels.tune.grids import fixed, grid
 from ridgeline_kernels.tune.plan import judges_of, key_of, questions_of
-from ridgeline_kernels.tune.spaces import SPACES, few_rows, fixed, grid
+from ridgeline_kernels.tune.row_candidates import few_rows
+from ridgeline_kernels.tune.spaces import SPACES
 from ridgeline_kernels.tune.tuner import Tuned, tune
 from ridgeline_kernels.tune.writing import configuration, read_before, write_configuration
 from tests.kernels.complaints import assert_none

@@ -12,7 +12,7 @@ from ridgeline_kernels.compilation.sweep import Lookup, Swept, dry_run
 from ridgeline_kernels.compilation.target import Target
 from ridgeline_kernels.measuring.selection import in_turns
 from ridgeline_kernels.parameters import find_parameters
-from ridgeline_kernels.tune.spaces import Parameters, Space
+from ridgeline_kernels.tune.grids import Parameters, Space
 
 _MOST_JUDGES = 3
 

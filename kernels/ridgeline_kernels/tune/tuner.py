@@ -15,8 +15,8 @@ from ridgeline_kernels.measuring.machine import Machine
 from ridgeline_kernels.measuring.worker import Caller, Failure
 from ridgeline_kernels.tune.bench import Trial
 from ridgeline_kernels.tune.choosing import Duel, winner
+from ridgeline_kernels.tune.grids import Parameters, Space
 from ridgeline_kernels.tune.plan import Question, key_of, prune, questions_of, work_of
-from ridgeline_kernels.tune.spaces import Parameters, Space
 
 _TRIAL_TIMEOUT_S = 30.0
 _QUESTIONS_AT_ONCE = 12
