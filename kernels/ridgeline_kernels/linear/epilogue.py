@@ -67,7 +67,6 @@ def finish_reference(product: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:
     if epilogue.out_scale is not None:
         y = (y / epilogue.out_scale).clamp(-epilogue.code_max, epilogue.code_max)
         y = y.round() if epilogue.out_dtype == torch.int8 else y
-    # A copy even where nothing changed the dtype: an op never returns its argument.
     return y.to(epilogue.out_dtype)
 
 
