@@ -7,7 +7,7 @@ import triton.language as tl
 
 from ridgeline_kernels.attention.blocks import block_bounds, edge_block, is_visible, plain_block
 from ridgeline_kernels.attention.rows import accumulate, dot_rows, load_rows, store_rows
-from ridgeline_kernels.attention.scores import add_biases, to_log2
+from ridgeline_kernels.attention.scores import add_biases, scaled
 from ridgeline_kernels.attention.softmax import LOG2_E, online_softmax
 from ridgeline_kernels.language.tiles import find_tile
 
@@ -49,9 +49,9 @@ def _attend(
     # Scores with nothing added keep their scale for the exponential, where it is part of a multiply-add.
     factor = scale * LOG2_E
     if HAS_ADDED:
-        factor = 1.0
+        factor = LOG2_E
         scores = add_biases(
-            to_log2(scores, scale, softcap, HAS_SOFTCAP), q_pos, k_pos, slope, relative_ptr, reach,
+            scaled(scores, scale, softcap, HAS_SOFTCAP), q_pos, k_pos, slope, relative_ptr, reach,
             is_after, bias_ptr, bias_stride, bias_rows, bias_cols, HAS_ALIBI, BIAS_ALIGNED, IS_PLAIN,
         )  # fmt: skip
     if not IS_PLAIN:
@@ -143,7 +143,7 @@ def attention_kernel(
     v_ptr += k_start.to(tl.int64) * v_stride + kv_head * v_head_stride
     slope = 0.0
     if HAS_ALIBI:
-        slope = tl.load(slopes_ptr + head).to(tl.float32) * LOG2_E
+        slope = tl.load(slopes_ptr + head).to(tl.float32)
     if HAS_RELATIVE:
         relative_ptr += head * (2 * reach + 1)
     if bias_ptr is not None:

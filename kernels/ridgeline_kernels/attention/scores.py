@@ -1,4 +1,4 @@
-"""What is added to the scores of a block before the softmax, in units of log 2."""
+"""What is done to the scores of a block before the softmax."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ridgeline_kernels.attention.softmax import LOG2_E
 
 
 @triton.jit
-def to_log2(scores, scale, softcap, HAS_SOFTCAP: tl.constexpr):
-    """scale · scores, capped to softcap · tanh(scale · scores / softcap), in units of log 2."""
+def scaled(scores, scale, softcap, HAS_SOFTCAP: tl.constexpr):
+    """scale · scores, or softcap · tanh(scale · scores / softcap)."""
     if HAS_SOFTCAP:
         x = scores * (scale / softcap)
         # 1 - 2 / (1 + e^2x) loses the digits of a small tanh; up to 0.3 its series is exact to fp32.
@@ -20,9 +20,9 @@ def to_log2(scores, scale, softcap, HAS_SOFTCAP: tl.constexpr):
             + square * (0.13333333333333333 + square * (-0.05396825396825397 + square * 0.021869488536155203))
         )
         tanh = 1.0 - 2.0 / (1.0 + tl.exp2(x * (2.0 * LOG2_E)))
-        return tl.where(tl.abs(x) < 0.3, series, tanh) * (softcap * LOG2_E)
+        return tl.where(tl.abs(x) < 0.3, series, tanh) * softcap
     else:
-        return scores * (scale * LOG2_E)
+        return scores * scale
 
 
 @triton.jit
@@ -45,7 +45,7 @@ def add_biases(
     """Add the biases of one head that there are; a pointer that is None stands for none.
 
     q_pos, k_pos:  positions among the keys
-    slope:         of ALiBi, in units of log 2
+    slope:         of ALiBi
     bias_ptr:      at the bias of the tile's first query; bias_rows: how many of the tile's queries have one
     BIAS_ALIGNED:  the bias' rows and their number of columns are multiples of 8 elements
     IS_PLAIN:      every key is at least `reach` away, so that the relative bias is one of its two ends: the last if
@@ -55,10 +55,10 @@ def add_biases(
         scores -= slope * tl.abs(k_pos[None, :] - q_pos[:, None]).to(tl.float32)
     if relative_ptr is not None:
         if IS_PLAIN:
-            scores += tl.load(relative_ptr + tl.where(is_after, 2 * reach, 0)).to(tl.float32) * LOG2_E
+            scores += tl.load(relative_ptr + tl.where(is_after, 2 * reach, 0)).to(tl.float32)
         else:
             distance = tl.minimum(tl.maximum(k_pos[None, :] - q_pos[:, None], -reach), reach)
-            scores += tl.load(relative_ptr + distance + reach).to(tl.float32) * LOG2_E
+            scores += tl.load(relative_ptr + distance + reach).to(tl.float32)
     if bias_ptr is not None:
         row_offs = tl.arange(0, scores.shape[0])
         if BIAS_ALIGNED:
@@ -66,5 +66,5 @@ def add_biases(
             bias_cols = tl.multiple_of(bias_cols, 8)
         mask = (row_offs < bias_rows)[:, None] & (k_pos < bias_cols)[None, :]
         ptrs = bias_ptr + row_offs[:, None] * bias_stride + k_pos[None, :]
-        scores += tl.load(ptrs, mask=mask, other=0.0).to(tl.float32) * LOG2_E
+        scores += tl.load(ptrs, mask=mask, other=0.0).to(tl.float32)
     return scores
