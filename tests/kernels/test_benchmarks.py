@@ -131,6 +131,12 @@ def test_cases_say_their_precision_in_the_ceilings_words_and_count_their_bytes()
         assert case.bytes > 0, case.id
 
 
+def test_a_baseline_that_does_less_is_no_rival() -> None:
+    row = Row.of(rows_case(4, 40), "fused")
+    row.baselines = {"library (product alone)": Timing(1e-6), "torch": Timing(3e-6), "torch.compile": Timing(2e-6)}
+    assert row.best_baseline == ("torch.compile", Timing(2e-6))
+
+
 def test_a_plot_shows_a_few_cases_of_each_op() -> None:
     rows = [Row.of(rows_case(tokens, 8), "fused") for tokens in range(1, 21)]
     shown = spread(rows)

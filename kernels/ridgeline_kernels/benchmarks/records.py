@@ -59,8 +59,9 @@ class Row:
 
     @property
     def best_baseline(self) -> tuple[str, Timing] | None:
-        """The fastest of the others."""
-        return min(self.baselines.items(), key=lambda entry: entry[1].median_s, default=None)
+        """The fastest of the others that do the same; a remark in parentheses says that one does less."""
+        rivals = {name: timing for name, timing in self.baselines.items() if "(" not in name}
+        return min(rivals.items(), key=lambda entry: entry[1].median_s, default=None)
 
     def share_of_ceiling(self, timing: Timing) -> float | None:
         """The least time that the binding ceiling allows, over the time taken; None without a ceiling."""

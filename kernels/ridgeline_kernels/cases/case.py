@@ -13,7 +13,9 @@ import torch
 class Calls:
     """A case built on a device: each call runs once on the inputs that were made for it, and returns what it computed.
 
-    baselines: name → the same computation by somebody else's code ("torch", "torch.compile", "cudnn sdpa", …)
+    baselines: name → the same computation by somebody else's code ("torch", "torch.compile", "cudnn sdpa", …). Where it
+               does less than is asked for, its name says what in parentheses: it is shown, and no rival. Those with
+               "torch.compile" in their names are run last, for they take long to start.
     """
 
     ours: Callable[[], Any]
