@@ -18,10 +18,12 @@ def check_tensor(
     *,
     dtypes: Sequence[torch.dtype] = FLOATS,
     like: torch.Tensor | None = None,
+    dense: bool = True,
 ) -> None:
     """Raise ArgumentError unless `tensor` has the shape, a dtype of `dtypes`, the device of `like`, a dense last axis.
 
     shape: a number where the size is given, a word where any size is allowed: ("tokens", 768)
+    dense: False lets the last axis have any stride
     """
     if not isinstance(tensor, torch.Tensor):
         raise ArgumentError(f"{name} must be a torch.Tensor, not {type(tensor).__name__}")
@@ -34,7 +36,7 @@ def check_tensor(
         raise ArgumentError(f"{name} has dtype {_dtype_name(tensor.dtype)}; allowed: {allowed}")
     if like is not None and tensor.device != like.device:
         raise ArgumentError(f"{name} is on {tensor.device} and must be on {like.device}, like the other tensors")
-    if tensor.numel() and tensor.shape and tensor.stride(-1) != 1 and tensor.shape[-1] > 1:
+    if dense and tensor.numel() and tensor.shape and tensor.stride(-1) != 1 and tensor.shape[-1] > 1:
         raise ArgumentError(f"{name} is strided along its last axis; give {name}.contiguous()")
 
 
