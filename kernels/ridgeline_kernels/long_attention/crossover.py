@@ -19,9 +19,9 @@ def exact_attention_flops(length: int, heads: int, head_dim: int) -> int:
 def crossover_length(exact: Callable[[int], int], approximate: Callable[[int], int]) -> int:
     """The least length from which `approximate(length)` FLOPs are fewer than `exact(length)`, and stay so.
 
-    exact, approximate: FLOPs of one sequence by its length; `exact_attention_flops` for the exact. They may rise in steps, as
-    with blocks: every length from the result to the first power of two where `approximate` wins has been compared. A
-    win is taken to last from there.
+    exact, approximate: FLOPs of one sequence by its length, as in `exact_attention_flops`. They may rise in steps,
+    as with blocks: every length from the result to the first power of two where `approximate` wins has been compared.
+    A win is taken to last from there.
 
     Raises ArgumentError if `approximate` wins at no power of two up to 2^24 tokens.
     """
