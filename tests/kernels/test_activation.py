@@ -16,7 +16,7 @@ from ridgeline_kernels.fused.activation import (
 )
 from ridgeline_kernels.fused.quantize import quantize_rows
 from ridgeline_kernels.language.activations import ACTIVATIONS
-from tests.kernels.closeness import assert_as_near_as_reference
+from tests.kernels.closeness import assert_as_near_as_reference, assert_same_codes
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,7 @@ def test_codes_are_those_of_the_rounded_result(
     x, bias = torch.randn(tokens, dim, device=device).to(dtype), torch.randn(dim, device=device).to(dtype)
     codes, scale = quantized_bias_activation(x, bias, activation, format=format)
     expected, expected_scale = quantize_rows(bias_activation(x, bias, activation), format)
-    assert codes.dtype == expected.dtype
-    assert torch.equal(scale, expected_scale)
-    assert torch.equal(codes.float(), expected.float())
+    assert_same_codes(codes, scale, expected, expected_scale, dtype)
 
 
 def test_a_row_too_wide_for_registers_takes_two_passes(device: torch.device) -> None:

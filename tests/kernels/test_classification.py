@@ -71,11 +71,12 @@ def test_classes_of_minus_infinity_and_rows_of_nothing_else(device: torch.device
 def test_strided_rows_their_order_and_no_rows(device: torch.device) -> None:
     wide = torch.randn(9, 40, device=device)
     probabilities, labels = classify(wide[:, 5:14])
-    expected, expected_labels = classify(wide[:, 5:14].contiguous())
-    assert torch.equal(probabilities, expected)
+    dense = wide[:, 5:14].contiguous()
+    expected, expected_labels = classify(dense)
+    torch.testing.assert_close(probabilities, expected)
     assert torch.equal(labels, expected_labels)
     order = torch.randperm(9, device=device)
-    assert torch.equal(classify(wide[order, 5:14])[0], expected[order])
+    assert torch.equal(classify(dense[order])[0], expected[order])
     assert classify(wide[:0])[1].shape == (0,)
 
 

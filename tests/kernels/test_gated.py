@@ -15,7 +15,7 @@ from ridgeline_kernels.fused.gated import (
 )
 from ridgeline_kernels.fused.quantize import quantize_rows
 from ridgeline_kernels.op import kernels_everywhere
-from tests.kernels.closeness import assert_as_near_as_reference
+from tests.kernels.closeness import assert_as_near_as_reference, assert_same_codes
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,7 @@ def test_codes_are_those_of_the_rounded_result(
     bias = torch.randn(2 * dim, device=device).to(dtype) if has_bias else None
     codes, scale = quantized_gated_activation(gate_up, activation="silu", bias=bias, format=format)
     expected, expected_scale = quantize_rows(swiglu(gate_up, bias=bias), format)
-    assert codes.dtype == expected.dtype
-    assert torch.equal(scale, expected_scale)
-    assert torch.equal(codes.float(), expected.float())
+    assert_same_codes(codes, scale, expected, expected_scale, dtype)
 
 
 def test_no_rows(device: torch.device) -> None:
