@@ -59,3 +59,8 @@ def random_tensor(
 ) -> torch.Tensor:
     """Normal random numbers; on "meta" only their shape."""
     return (torch.randn(*shape, device=device, dtype=torch.float32) * scale).to(dtype)
+
+
+def precision_of(dtype: torch.dtype) -> str:
+    """The word for a floating-point dtype in names and in `Case.precision`: "fp16", "bf16", "fp32"."""
+    return str(dtype).removeprefix("torch.").replace("bfloat", "bf").replace("float", "fp")

@@ -6,7 +6,7 @@ import functools
 
 import torch
 
-from ridgeline_kernels.cases.case import Calls, Case, random_tensor
+from ridgeline_kernels.cases.case import Calls, Case, precision_of, random_tensor
 from ridgeline_kernels.ends.classification import classify
 from ridgeline_kernels.ends.span import best_spans
 from ridgeline_kernels.packing import cu_seqlens_of
@@ -46,7 +46,7 @@ def _classify(
     dtype: torch.dtype = torch.float16,
     in_benchmark: bool = True,
 ) -> Case:
-    name = str(dtype).removeprefix("torch.")
+    name = precision_of(dtype)
     what = "sigmoid" if multi_label else "softmax"
     return Case(
         op="classify",
@@ -83,7 +83,7 @@ def _build_spans(sequences: int, length: int, masked: bool, dtype: torch.dtype, 
 def _spans(
     sequences: int, length: int, *, masked: bool = True, dtype: torch.dtype = torch.float16, in_benchmark: bool = True
 ) -> Case:
-    name = str(dtype).removeprefix("torch.")
+    name = precision_of(dtype)
     tokens = sequences * length
     return Case(
         op="best_spans",

@@ -7,7 +7,7 @@ import functools
 import torch
 from torch.nn import functional
 
-from ridgeline_kernels.cases.case import Calls, Case, random_tensor
+from ridgeline_kernels.cases.case import Calls, Case, precision_of, random_tensor
 from ridgeline_kernels.ends.pooling import pool
 from ridgeline_kernels.packing import cu_seqlens_of, sequences_of
 
@@ -59,7 +59,7 @@ def _case(
     in_benchmark: bool = True,
     in_sweep: bool = True,
 ) -> Case:
-    name = str(dtype).removeprefix("torch.")
+    name = precision_of(dtype)
     read = len(lengths) if method in ("first", "last") else sum(lengths)
     what = f"{method}{', normalized' if normalize else ''}"
     return Case(

@@ -6,7 +6,7 @@ import functools
 
 import torch
 
-from ridgeline_kernels.cases.case import Calls, Case, random_tensor
+from ridgeline_kernels.cases.case import Calls, Case, precision_of, random_tensor
 from ridgeline_kernels.fused.quantize import quantize_rows, quantize_rows_reference
 
 
@@ -27,9 +27,10 @@ def _build(tokens: int, dim: int, format: str, dtype: torch.dtype, device: torch
 def _case(tokens: int, dim: int, format: str, dtype: torch.dtype = torch.float16, in_benchmark: bool = True) -> Case:
     return Case(
         op="quantize_rows",
-        name=f"{format} {tokens:,} × {dim:,} {str(dtype).removeprefix('torch.')}",
+        name=f"{format} {tokens:,} × {dim:,} {precision_of(dtype)}",
         build=functools.partial(_build, tokens, dim, format, dtype),
         bytes=tokens * (dim * (dtype.itemsize + 1) + 4),
+        precision=precision_of(dtype),
         needs=89 if format == "fp8" else 80,
         in_benchmark=in_benchmark,
     )

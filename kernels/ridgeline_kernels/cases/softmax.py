@@ -6,7 +6,7 @@ import functools
 
 import torch
 
-from ridgeline_kernels.cases.case import Calls, Case, random_tensor
+from ridgeline_kernels.cases.case import Calls, Case, precision_of, random_tensor
 from ridgeline_kernels.fused.segment_softmax import segment_softmax
 from ridgeline_kernels.fused.softmax import softmax
 from ridgeline_kernels.packing import cu_seqlens_of, sequences_of
@@ -44,7 +44,7 @@ def _case(
 ) -> Case:
     bias = ("", " + bias [n]", " + bias [rows, n]")[bias_dims]
     bias_numbers = (0, n, rows * n)[bias_dims]
-    name = str(dtype).removeprefix("torch.")
+    name = precision_of(dtype)
     return Case(
         op="softmax",
         name=f"{rows:,} × {n:,} {name}{bias}",
@@ -84,7 +84,7 @@ def _build_segments(sequences: int, length: int, heads: int, dtype: torch.dtype,
 def _segments(
     sequences: int, length: int, heads: int, dtype: torch.dtype = torch.float16, in_benchmark: bool = True
 ) -> Case:
-    name = str(dtype).removeprefix("torch.")
+    name = precision_of(dtype)
     return Case(
         op="segment_softmax",
         name=f"{sequences:,} × {length:,} tokens, {heads} heads, {name}",

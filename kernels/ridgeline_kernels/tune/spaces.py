@@ -5,7 +5,16 @@ A candidate is laid over the shipped entry of the shape class: what it does not 
 
 from __future__ import annotations
 
-from ridgeline_kernels.tune.attention_candidates import attention, disentangled, key_blocks, local_global
+from ridgeline_kernels.tune.attention_candidates import (
+    attention,
+    disentangled,
+    few_keys,
+    few_queries,
+    key_blocks,
+    landmark_values,
+    linformer_projection,
+    local_global,
+)
 from ridgeline_kernels.tune.grids import Space, fixed, grid
 from ridgeline_kernels.tune.linear_candidates import linear
 from ridgeline_kernels.tune.row_candidates import few_rows, pool, softmax, tiles, whole_rows
@@ -33,6 +42,13 @@ SPACES: dict[str, Space] = {
     "lsh_hash": fixed(grid(BLOCK_T=(32, 64, 128), BLOCK_C=(32, 64, 128), num_warps=(4, 8))),
     "lsh_order": fixed(grid(BLOCK_T=(64, 128, 256), TILES=(4, 8, 16), num_warps=(2, 4))),
     "combine_attention": fixed(grid(ROWS=(8, 16, 32, 64), num_warps=(2, 4, 8))),
+    "segment_means": fixed(grid(BLOCK_T=(8, 16, 32), BLOCK_H=(1, 2, 4), num_warps=(2, 4))),
+    "landmark_values": landmark_values,
+    "few_queries": few_queries,
+    "few_keys": few_keys,
+    "linformer_projection": linformer_projection,
     "pool": pool,
+    "classify": fixed(grid(TILE=(1024, 2048, 4096, 8192), MOST_ROWS=(4, 16, 64), num_warps=(4, 16))),
+    "best_spans": fixed(grid(BLOCK_T=(256, 512, 1024), num_warps=(2, 4, 8))),
     "segment_softmax": fixed(grid(TILE=(1024, 2048, 4096, 8192), num_warps=(2, 4, 8))),
 }
