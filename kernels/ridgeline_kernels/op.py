@@ -40,7 +40,8 @@ class Op:
         OPS[name] = self
 
     def __call__(self, *args: Any) -> Any:
-        forced = _forced.get()
+        # Traced, an op is always its one registered node.
+        forced = "" if torch.compiler.is_compiling() else _forced.get()
         if forced:
             return self.kernel(*args) if forced == "kernel" else self.reference(*args)
         return self._registered(*args)

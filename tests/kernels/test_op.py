@@ -9,14 +9,19 @@ import pytest
 import torch
 import triton
 
+from ridgeline_kernels.attention.packed import attention
 from ridgeline_kernels.cases.all_cases import all_cases
 from ridgeline_kernels.cases.case import Case
 from ridgeline_kernels.compilation.sweep import dry_run
 from ridgeline_kernels.compilation.target import TARGETS
+from ridgeline_kernels.ends.pooling import pool
 from ridgeline_kernels.errors import BackendError
+from ridgeline_kernels.fused.norm import layer_norm
 from ridgeline_kernels.fused.quantize import quantize_rows, quantize_rows_reference
+from ridgeline_kernels.linear.half import linear
 from ridgeline_kernels.measuring.agreement import tensors_of
 from ridgeline_kernels.op import OPS, Op, forced_kernels, kernels_everywhere, references_everywhere
+from ridgeline_kernels.packing import cu_seqlens_of
 from tests.kernels.complaints import assert_none
 
 Call = tuple[Op, tuple[Any, ...], Any]
@@ -149,3 +154,17 @@ def test_kernels_run_on_cpu_tensors_only_where_triton_interprets(monkeypatch: py
     monkeypatch.setattr(triton.knobs.runtime, "interpret", False)
     with pytest.raises(BackendError, match="set TRITON_INTERPRET=1 before the first import of triton"):
         kernels_everywhere().__enter__()
+
+
+def test_public_functions_are_traced_whole_whatever_the_number_of_tokens() -> None:
+    def layer(hidden: torch.Tensor, weight: torch.Tensor, cu_seqlens: torch.Tensor) -> torch.Tensor:
+        q, k, v = linear(hidden, weight).view(hidden.shape[0], 3, 2, 32).unbind(1)
+        mixed = attention(q, k, v, cu_seqlens).reshape(hidden.shape[0], 64)
+        return pool(layer_norm(mixed, None, residual=hidden), cu_seqlens, "mean", normalize=True)
+
+    torch.compiler.reset()
+    traced = torch.compile(layer, fullgraph=True, backend="eager", dynamic=True)
+    weight = torch.randn(192, 64)
+    for lengths in ([5, 0, 15], [40, 1]):
+        hidden, cu_seqlens = torch.randn(sum(lengths), 64), cu_seqlens_of(lengths)
+        torch.testing.assert_close(traced(hidden, weight, cu_seqlens), layer(hidden, weight, cu_seqlens))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ridgeline_kernels.arguments import check_cu_seqlens, check_indices, check_range
+from ridgeline_kernels.arguments import check_cu_seqlens, check_indices, check_range, shows_values
 from ridgeline_kernels.errors import ArgumentError
 
 
@@ -34,7 +34,7 @@ def check_positions(
     assert cu_seqlens is not None
     check_cu_seqlens("cu_seqlens", cu_seqlens, tokens, like)
     check_range("position_offset", position_offset, 0, rows)
-    if cu_seqlens.device.type == "cpu":
+    if shows_values(cu_seqlens):
         longest = int(cu_seqlens.diff().max())
         if longest + position_offset > rows:
             raise ArgumentError(
