@@ -10,8 +10,15 @@ from ridgeline_kernels.arguments import check_choice, check_tensor
 from ridgeline_kernels.errors import ArgumentError
 
 BLOCKS = (16, 32, 64, 128)
-# Queries × head_dim that one program keeps in registers.
-MAX_TILE = 128 * 128
+# Of the queries that one program keeps in registers.
+_MOST_BYTES = 128 * 128 * 2
+
+
+def check_tile(name: str, tokens: int, x: torch.Tensor) -> None:
+    """Raise ArgumentError if a program cannot hold `tokens` rows of x's head_dim and dtype in its registers."""
+    most = _MOST_BYTES // (x.shape[-1] * min(x.element_size(), 4))
+    if tokens > most:
+        raise ArgumentError(f"{name} is {tokens}; in {x.dtype} with head_dim {x.shape[-1]} it may be at most {most}")
 
 
 @dataclass(frozen=True)

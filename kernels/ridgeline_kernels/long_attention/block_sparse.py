@@ -19,7 +19,7 @@ from ridgeline_kernels.attention.softmax import LOG2_E, online_softmax
 from ridgeline_kernels.errors import ArgumentError
 from ridgeline_kernels.language.tiles import find_tile
 from ridgeline_kernels.launching import launch
-from ridgeline_kernels.long_attention.block_layout import BLOCKS, MAX_TILE, BlockLayout, block_layout, kept_blocks
+from ridgeline_kernels.long_attention.block_layout import BLOCKS, BlockLayout, block_layout, check_tile, kept_blocks
 from ridgeline_kernels.long_attention.masked import masked_attention
 from ridgeline_kernels.op import register
 from ridgeline_kernels.packing import max_tiles
@@ -193,7 +193,7 @@ def _block_sparse_kernel(
 
 def _parameters(head_dim: int, block: int, dtype: torch.dtype, device: torch.device) -> Mapping[str, Any]:
     block_d = max(16, triton.next_power_of_2(head_dim))
-    shape_class = f"block={block} head_dim<={block_d}" if dtype.itemsize <= 2 else "32-bit"
+    shape_class = f"block={block} head_dim<={block_d}" if dtype.itemsize <= 2 else f"32-bit head_dim<={block_d}"
     parameters = dict(launch_parameters("block_sparse_attention", shape_class, device))
     parameters["BLOCK_N"] = min(parameters["BLOCK_N"], block)
     return {**parameters, "BLOCK": block, "HEAD_DIM": head_dim, "BLOCK_D": block_d}
@@ -293,10 +293,7 @@ def block_sparse_attention(
     if layout_heads not in (1, heads):
         raise ArgumentError(f"layout is for {layout_heads} heads; it must be for 1 or {heads}")
     check_choice("layout.block", layout.block, BLOCKS)
-    if layout.block * head_dim > MAX_TILE:
-        raise ArgumentError(
-            f"layout.block is {layout.block}; with head_dim {head_dim} it must be at most {MAX_TILE // head_dim}"
-        )
+    check_tile("layout.block", layout.block, q)
     if cu_seqlens.device.type == "cpu":
         check_range("the longest sequence", int(cu_seqlens.diff().max()), 0, layout.positions)
     scale = head_dim**-0.5 if scale is None else scale

@@ -20,8 +20,6 @@ from ridgeline_kernels.long_attention.combine import combine_spans
 from ridgeline_kernels.packing import max_tiles
 from ridgeline_kernels.parameters import launch_parameters
 
-_MOST_ROWS = 64
-
 
 @triton.jit(do_not_specialize=["num_tokens", "num_seqs", "max_rows"])
 def _global_rows_kernel(
@@ -91,7 +89,8 @@ def _parameters(head_dim: int, rows: int, dtype: torch.dtype, device: torch.devi
     block_d = max(16, triton.next_power_of_2(head_dim))
     shape_class = f"head_dim<={block_d}" if dtype.itemsize <= 2 else "32-bit"
     parameters = launch_parameters("global_rows", shape_class, device)
-    block_m = min(_MOST_ROWS, max(16, triton.next_power_of_2(rows)))
+    most_rows = 64 if dtype.itemsize <= 2 else 32
+    block_m = min(most_rows, max(16, triton.next_power_of_2(rows)))
     return {**parameters, "HEAD_DIM": head_dim, "BLOCK_D": block_d, "BLOCK_M": block_m}
 
 

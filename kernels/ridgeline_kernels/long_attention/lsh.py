@@ -13,7 +13,7 @@ import torch
 from ridgeline_kernels.arguments import check_choice, check_cu_seqlens, check_range, check_tensor
 from ridgeline_kernels.attention.arguments import check_qkv
 from ridgeline_kernels.errors import ArgumentError
-from ridgeline_kernels.long_attention.block_layout import MAX_TILE
+from ridgeline_kernels.long_attention.block_layout import check_tile
 from ridgeline_kernels.long_attention.lsh_chunks import lsh_chunks
 from ridgeline_kernels.long_attention.lsh_hash import check_buckets, lsh_hash, make_rotations
 from ridgeline_kernels.long_attention.lsh_order import lsh_order
@@ -71,8 +71,7 @@ def lsh_attention(
     scale = head_dim**-0.5 if scale is None else scale
     if not scale > 0:
         raise ArgumentError(f"scale is {scale}; it must be above 0")
-    if chunk * head_dim > MAX_TILE:
-        raise ArgumentError(f"chunk is {chunk}; with head_dim {head_dim} it must be at most {MAX_TILE // head_dim}")
+    check_tile("chunk", chunk, q)
     width = chunk * key_chunks
     buckets = lsh_hash(q, None if shared else k, rotations.to(q.dtype).contiguous())
     num_buckets = 2 * rotations.shape[3]
