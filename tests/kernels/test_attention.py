@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ridgeline_kernels.attention import packed
+from ridgeline_kernels.attention import packed, reference
 from ridgeline_kernels.attention.flops import attention_flops
 from ridgeline_kernels.attention.launch_options import descriptor
 from ridgeline_kernels.attention.packed import attention
@@ -323,6 +323,21 @@ def test_the_reference_is_scaled_dot_product_attention(causal: bool) -> None:
         heads_first = [x[rows].transpose(0, 1) for x in (q, k, v)]
         expected = torch.nn.functional.scaled_dot_product_attention(*heads_first, attn_mask=mask, enable_gqa=True)
         torch.testing.assert_close(out[rows], expected.transpose(0, 1))
+
+
+def test_the_reference_is_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k, v, cu_seqlens, _ = made(torch.device("cpu"), (50, 9), dtype=torch.float64)
+    options = given_features(torch.device("cpu"), "all", 50, 50)
+    whole = attention(q, k, v, cu_seqlens, **options)
+    monkeypatch.setattr(reference, "_SCORES_AT_ONCE", 700)
+    torch.testing.assert_close(attention(q, k, v, cu_seqlens, **options), whole)
+
+
+def test_it_is_traced_whole() -> None:
+    q, k, v, cu_seqlens, _ = made(torch.device("cpu"), (50, 9), dtype=torch.float32)
+    options = given_features(torch.device("cpu"), "all", 50, 50)
+    compiled = torch.compile(attention, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(q, k, v, cu_seqlens, **options), attention(q, k, v, cu_seqlens, **options))
 
 
 def test_the_window_is_that_of_modernbert() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ridgeline_kernels.arguments import check_cu_seqlens, check_range, check_same_dtype, check_tensor
+from ridgeline_kernels.arguments import check_cu_seqlens, check_range, check_same_dtype, check_tensor, shows_values
 from ridgeline_kernels.errors import ArgumentError
 
 MAX_HEAD_DIM = 256
@@ -64,7 +64,7 @@ def check_biases(
     check_tensor("bias", bias, ("heads", "max_q", "max_k"), like=q)
     if bias.shape[0] not in (1, heads):
         raise ArgumentError(f"bias has {bias.shape[0]} heads; it must have 1 or {heads}")
-    if bias.device.type == "cpu":
+    if shows_values(cu_seqlens):
         for name, bounds, size in (("q", cu_seqlens, bias.shape[1]), ("k", cu_seqlens_k, bias.shape[2])):
             longest = int((cu_seqlens if bounds is None else bounds).diff().max())
             if longest > size:

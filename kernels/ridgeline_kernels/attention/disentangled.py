@@ -15,7 +15,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ridgeline_kernels.arguments import check_same_dtype, check_tensor
+from ridgeline_kernels.arguments import check_same_dtype, check_tensor, shows_values
 from ridgeline_kernels.attention.arguments import check_bounds, check_qkv
 from ridgeline_kernels.attention.reference import distances, masked_softmax
 from ridgeline_kernels.attention.rows import accumulate, dot_rows, load_rows, split_head_dim, store_rows
@@ -257,7 +257,7 @@ def disentangled_attention(
     check_tensor("buckets", buckets, ("2 * reach + 1",), dtypes=(torch.int32,), like=q)
     if buckets.shape[0] % 2 == 0:
         raise ArgumentError(f"buckets has {buckets.shape[0]} elements; it needs an odd number: from -reach to reach")
-    if buckets.device.type == "cpu" and (int(buckets.min()) < 0 or int(buckets.max()) >= columns):
+    if shows_values(buckets) and (int(buckets.min()) < 0 or int(buckets.max()) >= columns):
         raise ArgumentError(f"buckets names columns {int(buckets.min())} to {int(buckets.max())}; there are {columns}")
     scale = (q.shape[2] * (1 + len(given))) ** -0.5 if scale is None else float(scale)
     if not scale > 0:

@@ -7,6 +7,9 @@ import torch
 from ridgeline_kernels.numerics import compute_dtype
 from ridgeline_kernels.packing import spans
 
+_SCORES_AT_ONCE = 2**26
+"""So that 16 thousand tokens fit a GPU's memory."""
+
 
 def attention_reference(
     q: torch.Tensor,
@@ -34,25 +37,27 @@ def attention_reference(
         # [heads, tokens, head_dim]
         query, key, value = (x.to(dtype).transpose(0, 1) for x in (q[rows], k[keys], v[keys]))
         key, value = (x.repeat_interleave(group, dim=0) for x in (key, value))
-        scores = query @ key.transpose(1, 2) * scale
-        if softcap:
-            scores = softcap * torch.tanh(scores / softcap)
-        distance = distances(q_len, k_len, q.device)
-        if alibi_slopes is not None:
-            scores = scores - alibi_slopes.to(dtype)[:, None, None] * distance.abs()
-        if relative_bias is not None:
-            reach = relative_bias.shape[1] // 2
-            scores = scores + relative_bias.to(dtype)[:, distance.clamp(-reach, reach) + reach]
-        if bias is not None:
-            scores = scores + bias[:, :q_len, :k_len].to(dtype)
-        weights = masked_softmax(scores, visible(distance, left, right))
-        out[rows] = (weights @ value).transpose(0, 1).to(q.dtype)
+        step = max(_SCORES_AT_ONCE // (q.shape[1] * k_len), 1)
+        for part in (slice(first, min(first + step, q_len)) for first in range(0, q_len, step)):
+            scores = query[:, part] @ key.transpose(1, 2) * scale
+            if softcap:
+                scores = softcap * torch.tanh(scores / softcap)
+            distance = distances(q_len, k_len, q.device, part)
+            if alibi_slopes is not None:
+                scores = scores - alibi_slopes.to(dtype)[:, None, None] * distance.abs()
+            if relative_bias is not None:
+                reach = relative_bias.shape[1] // 2
+                scores = scores + relative_bias.to(dtype)[:, distance.clamp(-reach, reach) + reach]
+            if bias is not None:
+                scores = scores + bias[:, part, :k_len].to(dtype)
+            weights = masked_softmax(scores, visible(distance, left, right))
+            out[rows][part] = (weights @ value).transpose(0, 1).to(q.dtype)
     return out
 
 
-def distances(q_len: int, k_len: int, device: torch.device) -> torch.Tensor:
-    """Key position - query position: [q_len, k_len], the last query standing at the last key."""
-    q_pos = torch.arange(q_len, device=device) + (k_len - q_len)
+def distances(q_len: int, k_len: int, device: torch.device, part: slice | None = None) -> torch.Tensor:
+    """Key position - query position: [q_len or those in part, k_len], the last query standing at the last key."""
+    q_pos = torch.arange(q_len, device=device)[part or slice(None)] + (k_len - q_len)
     return torch.arange(k_len, device=device)[None, :] - q_pos[:, None]
 
 
