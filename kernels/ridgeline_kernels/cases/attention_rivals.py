@@ -86,15 +86,15 @@ def _varlen(problem: Problem) -> Callable[[], Any]:
 
 
 def _nested(problem: Problem) -> Callable[[], Any]:
-    offsets = problem.cu_seqlens.long()
+    offsets, group = problem.cu_seqlens.long(), problem.q.shape[1] // problem.k.shape[1]
+    # Of nested tensors all must have as many heads.
     q, k, v = (
         torch.nested.nested_tensor_from_jagged(
             x.contiguous(), offsets, min_seqlen=min(problem.lengths), max_seqlen=max(problem.lengths)
         ).transpose(1, 2)
-        for x in (problem.q, problem.k, problem.v)
+        for x in (problem.q, *(x.repeat_interleave(group, dim=1) for x in (problem.k, problem.v)))
     )
-    has_groups = problem.q.shape[1] != problem.k.shape[1]
-    return lambda: functional.scaled_dot_product_attention(q, k, v, is_causal=problem.right == 0, enable_gqa=has_groups)
+    return lambda: functional.scaled_dot_product_attention(q, k, v, is_causal=problem.right == 0)
 
 
 def _padded(problem: Problem, backend: SDPBackend, with_mask: bool) -> Callable[[], Any]:
@@ -144,7 +144,7 @@ def _mask(problem: Problem) -> torch.Tensor:
     return functional.pad(mask, (0, -longest % 16))[..., :longest]
 
 
-def _flex(problem: Problem) -> Callable[[], Any]:
+def _flex(problem: Problem, compiler: Callable[..., Any] = torch.compile) -> Callable[[], Any]:
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     tokens = problem.q.shape[0]
@@ -175,6 +175,6 @@ def _flex(problem: Problem) -> Callable[[], Any]:
     blocks = create_block_mask(sees, None, None, tokens, tokens, device=problem.q.device)
     score_mod = changed if problem.softcap or problem.has_biases else None
     q, k, v = (x.transpose(0, 1)[None] for x in (problem.q, problem.k, problem.v))
-    attend = torch.compile(flex_attention)
+    attend = compiler(flex_attention)
     has_groups = q.shape[1] != k.shape[1]
     return lambda: attend(q, k, v, score_mod=score_mod, block_mask=blocks, enable_gqa=has_groups)
