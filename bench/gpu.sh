@@ -28,14 +28,17 @@ collected() {
 }
 
 run_tests() {
-    local files workers=()
+    local files plugins=()
     mapfile -t files < <(collected)
-    # Compiling takes most of the time: one process a file and core, where pytest can.
+    # Compiling takes most of the time, on every core where pytest can; a kernel that hangs ends its process alone.
     if "$PYTHON" -c 'import xdist' 2>/dev/null; then
-        workers=(-n "${WORKERS:-8}" --dist loadfile)
+        plugins+=(-n "${WORKERS:-12}" --dist worksteal)
     fi
-    timeout --signal=INT --kill-after=20 "${1}" \
-        "${PYTEST[@]}" "${workers[@]}" "${files[@]}" --junitxml="$OUT/tests.xml" 2>&1 | tee "$OUT/tests.txt"
+    if "$PYTHON" -c 'import pytest_timeout' 2>/dev/null; then
+        plugins+=(--timeout 90 --timeout-method thread)
+    fi
+    timeout --signal=INT --kill-after=20 "$1" \
+        "${PYTEST[@]}" "${plugins[@]}" "${files[@]}" --tb=short --junitxml="$OUT/tests.xml" 2>&1 | tee "$OUT/tests.txt"
 }
 
 run_kernels() {

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ridgeline_kernels.benchmarks.bench import Bench
 from ridgeline_kernels.cases.case import Calls, Case
 from ridgeline_kernels.fused.quantize import quantize_rows, quantize_rows_reference
 from ridgeline_kernels.measuring.inputs import Builder
@@ -56,6 +57,11 @@ def rows_case(tokens: int, dim: int, **options: Any) -> Case:
 def builder(*cases: Case) -> Builder:
     """A builder of CPU inputs."""
     return Builder(cases, torch.device("cpu"), MACHINE.l2_bytes, lambda: 10**6)
+
+
+def cpu_bench() -> Bench:
+    """A bench that times nothing, of one small case: made in whatever process calls it."""
+    return Bench(builder(rows_case(4, 40)), torch.device("cpu"), constant_timer(2e-6), MACHINE)
 
 
 def constant_timer(seconds: float) -> Callable[[Sequence[Callable[[], Any]]], Timing]:

@@ -20,9 +20,9 @@ from ridgeline_kernels.cases.all_cases import all_cases
 from ridgeline_kernels.cases.case import Calls, Case
 from ridgeline_kernels.measuring.budget import Budget
 from ridgeline_kernels.measuring.timer import Timing
-from ridgeline_kernels.measuring.worker import Failure, Inline
+from ridgeline_kernels.measuring.worker import Failure, Inline, Worker
 from ridgeline_kernels.op import kernels_everywhere
-from tests.kernels.made_up import MACHINE, builder, constant_timer, rows_case
+from tests.kernels.made_up import MACHINE, builder, constant_timer, cpu_bench, rows_case
 
 
 class Tiny(Bench):
@@ -179,6 +179,18 @@ def test_rows_without_a_result_do_not_break_the_report(tmp_path: Path) -> None:
     page = (tmp_path / "benchmarks.md").read_text()
     assert "| failed |" in page
     assert "1.0*" in page
+
+
+def test_a_bench_in_a_process_of_its_own_gives_the_same() -> None:
+    case = rows_case(4, 40)
+    with Worker(cpu_bench) as worker:
+        ours = worker.call("ours", case.id)
+        assert isinstance(ours, Ours)
+        assert ours.is_right
+        assert worker.call("baselines", case.id) == ("torch", "torch.compile", "absent")
+        assert worker.call("baseline", case.id, "torch") == Timing(2e-6)
+        assert worker.call("baseline", case.id, "absent") == Failure("RuntimeError: this backend is not built in")
+        assert worker.call("machine") == MACHINE
 
 
 def test_failures_of_baselines_are_failures() -> None:
