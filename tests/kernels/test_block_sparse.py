@@ -41,7 +41,7 @@ def _inputs(
     ("lengths", "heads", "kv_heads", "head_dim", "layout_heads", "block", "causal", "dtype"),
     [
         ([1, 2, 0, 63, 64, 65, 127], 2, 2, 64, 2, 64, False, torch.float16),
-        ([1000, 0], 2, 1, 32, 1, 64, True, torch.float16),
+        ([1000, 0], 1, 1, 32, 1, 64, True, torch.float16),
         ([300, 129], 1, 1, 128, 1, 128, True, torch.float16),
         ([65, 64], 4, 2, 80, 4, 32, False, torch.float32),
         ([40, 17], 1, 1, 32, 1, 16, True, torch.float32),

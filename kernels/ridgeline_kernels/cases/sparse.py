@@ -110,7 +110,7 @@ def _block_sparse(
         bytes=2 * tokens * (heads + kv_heads) * head_dim * dtype.itemsize,
         flops=block_sparse_flops([tokens], heads, head_dim, layout, causal=causal),
         precision=_precision(dtype),
-        tensor_cores=("_block_sparse_kernel",) if block >= 64 and dtype.itemsize == 2 else (),
+        tensor_cores=("block_sparse_kernel",) if block >= 64 and dtype.itemsize == 2 else (),
         in_sweep=in_sweep,
         in_benchmark=in_benchmark,
     )
@@ -157,7 +157,7 @@ def _local_global(
 ) -> Case:
     kv_heads = kv_heads or heads
     has_wgmma = dtype.itemsize == 2
-    kernels = ("_local_global_kernel", "_global_rows_kernel") if global_tokens > 32 else ("_local_global_kernel",)
+    kernels = ("local_global_kernel", "_global_rows_kernel") if global_tokens > 32 else ("local_global_kernel",)
     return Case(
         op="local_global_attention",
         name=name,
