@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from ridgeline_kernels.attention.flops import attention_flops
 from ridgeline_kernels.errors import ArgumentError
-from ridgeline_kernels.long_attention.crossover import crossover_length, exact_attention_flops
+from ridgeline_kernels.long_attention.crossover import crossover_length
 from ridgeline_kernels.long_attention.linformer import linformer_flops
 from ridgeline_kernels.long_attention.nystrom import nystrom_flops
 
 
 def exact(length: int) -> int:
-    return exact_attention_flops(length, 12, 64)
+    return attention_flops([length], [length], 12, 64)
 
 
 def test_linformer_wins_past_twice_its_rank() -> None:

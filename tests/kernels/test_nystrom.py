@@ -15,10 +15,10 @@ from tests.kernels.long_inputs import ODD_LENGTHS, factor_of, launching_with, ma
 
 # lengths, heads, head_dim, landmarks, width of the convolution, dtype
 CASES = [
-    (ODD_LENGTHS, 2, 64, 16, 5, torch.float16),
-    ((1000,), 1, 32, 64, 65, torch.float32),
+    (ODD_LENGTHS, 2, 64, 8, 5, torch.float16),
+    ((1000,), 1, 32, 24, 65, torch.float32),
     ((130, 0, 65), 1, 80, 32, 0, torch.float16),
-    ((140, 9), 1, 128, 128, 3, torch.float16),
+    ((135, 9), 1, 128, 70, 3, torch.float16),
     ((90, 3), 3, 20, 5, 131, torch.float32),
     ((300, 64), 2, 64, 64, 33, torch.bfloat16),
 ]
@@ -36,7 +36,7 @@ def test_kernels_are_as_near_as_the_reference(
 ) -> None:
     q, k, v, cu_seqlens = made(device, lengths, heads, head_dim, dtype)
     conv = (torch.randn(heads, width, device=device) * 0.3).to(dtype) if width else None
-    with launching_with(few_queries={"CHUNK": 64, "JOINED_PARTS": 2}, few_keys={"BLOCK_N": 16, "BLOCK_M": 64}):
+    with launching_with(few_queries={"CHUNK": 128, "JOINED_PARTS": 2}, few_keys={"BLOCK_N": 32}):
         out = nystrom_attention(q, k, v, cu_seqlens, landmarks=landmarks, conv_kernel=conv)
     args = (q, k, v, cu_seqlens, conv, landmarks, 6, head_dim**-0.5)
     assert_as_near_as_reference(out, nystrom_attention_reference, *args, factor=factor_of(device, dtype))
@@ -59,7 +59,7 @@ def test_reference_is_hugging_face_s() -> None:
     torch.testing.assert_close(out.view(2, 64, 48), expected)
 
 
-@pytest.mark.parametrize("landmarks", [8, 40])
+@pytest.mark.parametrize("landmarks", [8, 20])
 def test_sequences_within_the_landmarks_get_exact_attention(device: torch.device, landmarks: int) -> None:
     lengths = (landmarks, 1, landmarks // 2, 0)
     q, k, v, cu_seqlens = made(device, lengths, 2, 32, torch.float32)

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ridgeline_kernels.attention.flops import attention_flops
 from ridgeline_kernels.errors import ArgumentError
 
 LONGEST = 2**24
 """Lengths past this are not looked at."""
 
 
-def exact_attention_flops(length: int, heads: int, head_dim: int) -> int:
-    """Multiply-adds × 2 of exact attention of one sequence to itself."""
-    return attention_flops([length], [length], heads, head_dim)
-
-
 def crossover_length(exact: Callable[[int], int], approximate: Callable[[int], int]) -> int:
     """The least length from which `approximate(length)` FLOPs are fewer than `exact(length)`, and stay so.
 
-    exact, approximate: FLOPs of one sequence by its length, as in `exact_attention_flops`. They may rise in steps,
+    exact, approximate: FLOPs of one sequence by its length, as `attention_flops` has them. They may rise in steps,
     as with blocks: every length from the result to the first power of two where `approximate` wins has been compared.
     A win is taken to last from there.
 
