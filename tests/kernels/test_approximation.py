@@ -88,6 +88,7 @@ def test_methods_win_from_some_length() -> None:
 
 
 def test_everything_is_written(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     main(["--out", str(tmp_path), "--lengths", "128"])
     content = json.loads((tmp_path / "approximation.json").read_text())
     assert {point["inputs"] for point in content["points"]} == {"random", "clustered", "smooth"}
@@ -99,6 +100,7 @@ def test_everything_is_written(tmp_path: Path) -> None:
 
 
 def test_a_method_that_never_wins_is_written_as_such(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     q, k, v = random_inputs(64, 1, 16, 0)
     points = measured(q, k, v, list(settings_for(1, 16))[:2])
     write(points, [{"method": "dear", "knob": "rank", "value": 9, "from_tokens": None}], tmp_path)

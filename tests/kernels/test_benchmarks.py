@@ -153,6 +153,7 @@ def test_ceilings_are_measured_and_missing_ones_explained() -> None:
 
 
 def test_everything_is_written(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     results = measured(rows_case(4, 40, bytes=10**4), rows_case(9, 64, flops=10**9, name="heavy"))
     write(results, tmp_path)
     content = json.loads((tmp_path / "benchmarks.json").read_text())
