@@ -172,10 +172,9 @@ def test_a_case_that_cannot_be_asked_is_noted() -> None:
     assert notes == ["quantize_rows: made up, 4 × 200: RuntimeError: no such shape"]
 
 
-def test_three_cases_of_a_class_judge() -> None:
+def test_the_first_and_the_last_case_of_a_class_judge() -> None:
     assert judges_of(["a"]) == ("a",)
-    assert judges_of(list("abcdefg")) == ("a", "d", "g")
-    assert judges_of(list("abcd")) == ("a", "c", "d")
+    assert judges_of(list("abcd")) == ("a", "d")
 
 
 def test_candidates_far_behind_on_one_case_are_not_tried_on_the_next() -> None:

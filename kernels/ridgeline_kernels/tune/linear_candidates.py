@@ -21,7 +21,7 @@ def linear(element_bytes: int) -> Space:
             return (*grid(BLOCK_M=(32, 64), BLOCK_N=(32, 64), num_warps=(4,)), {"backend": "torch"})
         tokens = size_of(shape_class) + shape_class.startswith("m>")
         if tokens <= 32:
-            return (*_few_tokens(tokens, narrow, wide), {"backend": "torch"})
+            return (*_few_tokens(tokens, wide), {"backend": "torch"})
         if tokens <= 512:
             return (*_some_tokens(narrow, (1,) if tokens > 128 else (1, 4)), {"backend": "torch"})
         return (*_many_tokens(narrow, accumulators), {"backend": "torch"})
@@ -29,11 +29,11 @@ def linear(element_bytes: int) -> Space:
     return space
 
 
-def _few_tokens(tokens: int, narrow: int, wide: int) -> tuple[Parameters, ...]:
+def _few_tokens(tokens: int, wide: int) -> tuple[Parameters, ...]:
     return grid(
         BLOCK_M=(tokens,),
         BLOCK_N=(64, 128),
-        BLOCK_K=(narrow, wide),
+        BLOCK_K=(wide,),
         SPLIT_K=(1, 4),
         SWAP=(True,),
         TMA=(True,),
@@ -53,9 +53,9 @@ def _some_tokens(narrow: int, splits: tuple[int, ...]) -> tuple[Parameters, ...]
         SUBTILES=(1,),
         SWAP=(False,),
         TMA=(True,),
-        PROGRAMS_PER_SM=(1, 2),
+        PROGRAMS_PER_SM=(1, 2) if len(splits) == 1 else (2,),
         num_warps=(4,),
-        num_stages=(4,) if len(splits) > 1 else (3, 4),
+        num_stages=(4,),
         backend=("triton",),
     )
 

@@ -14,8 +14,6 @@ from ridgeline_kernels.measuring.selection import in_turns
 from ridgeline_kernels.parameters import find_parameters
 from ridgeline_kernels.tune.grids import Parameters, Space
 
-_MOST_JUDGES = 3
-
 
 @dataclass
 class Question:
@@ -64,20 +62,19 @@ def questions_of(
 
 
 def judges_of(case_ids: Sequence[str]) -> tuple[str, ...]:
-    """At most three of the cases: the first, the middle one, the last."""
-    if len(case_ids) <= _MOST_JUDGES:
-        return tuple(case_ids)
-    last = len(case_ids) - 1
-    return tuple(case_ids[round(index * last / (_MOST_JUDGES - 1))] for index in range(_MOST_JUDGES))
+    """The first of the cases and the last: as far apart as a class is wide, where cases are listed by size."""
+    return tuple(dict.fromkeys((case_ids[0], case_ids[-1])))
 
 
 def work_of(questions: Sequence[Question], target: Target) -> list[Work]:
-    """Everything to compile: the shipped parameters of each case once, every candidate for each of its cases."""
+    """Everything to compile: the shipped parameters of each case, every candidate for the first of its cases.
+
+    The other cases of a class mostly need the same machine code; where not, it is compiled when it is timed.
+    """
     shipped = dict.fromkeys(case_id for question in questions for case_id in question.cases)
     work: list[Work] = [(case_id, target, {}) for case_id in shipped]
     for question in questions:
-        for candidate in question.candidates.values():
-            work += [(case_id, target, {question.lookup: candidate}) for case_id in question.cases]
+        work += [(question.cases[0], target, {question.lookup: each}) for each in question.candidates.values()]
     return work
 
 
