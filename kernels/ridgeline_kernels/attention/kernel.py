@@ -34,7 +34,11 @@ def _attend(
     HAS_RIGHT: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_ALIBI: tl.constexpr, BIAS_ALIGNED: tl.constexpr,
     PRECISION: tl.constexpr, BLOCK_N: tl.constexpr, IS_PLAIN: tl.constexpr,
 ):  # fmt: skip
-    """Take in the block of keys from k_first: by descriptor where there is one, else by pointer."""
+    """Take in the block of keys from k_first: by descriptor where there is one, else by pointer.
+
+    A descriptor reads on into the next sequence. Scores of what is not there are overwritten; weights of 0 leave values
+    that are NaN, so edge blocks have no v_desc.
+    """
     HAS_ADDED: tl.constexpr = HAS_SOFTCAP or HAS_ALIBI or relative_ptr is not None or bias_ptr is not None
     key_offs = tl.arange(0, BLOCK_N)
     k_pos = k_first + key_offs
@@ -177,7 +181,7 @@ def attention_kernel(
     for turn in tl.range(0, (b1 - b0) + (b3 - b2) + (b5 - b4), num_stages=EDGE_STAGES):
         block = edge_block(turn, b0, b1, b2, b3, b4)
         acc, acc_tail, row_max, row_sum = _attend(
-            acc, acc_tail, row_max, row_sum, q, q_tail, q_pos, k_ptr, v_ptr, k_stride, v_stride, None, None,
+            acc, acc_tail, row_max, row_sum, q, q_tail, q_pos, k_ptr, v_ptr, k_stride, v_stride, k_desc, None,
             k_start, kv_head, block * BLOCK_N, k_len, scale, softcap, left, right, slope,
             relative_ptr, reach, False, bias_ptr, bias_stride, bias_rows, bias_cols,
             HEAD_DIM, BLOCK_D, TAIL, HAS_LEFT, HAS_RIGHT, HAS_SOFTCAP, HAS_ALIBI, BIAS_ALIGNED, PRECISION, BLOCK_N,

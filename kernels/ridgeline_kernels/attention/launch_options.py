@@ -8,8 +8,8 @@ A class is a head_dim and one of
     fp32                   whatever else: no matrix unit multiplies in fp32
 
 Parameters: BLOCK_M queries by BLOCK_N keys; PLAIN_LOOP: plain blocks in a loop without masks (see `blocks`), else every
-block is an edge; num_stages of that loop and EDGE_STAGES of the other; DESCRIPTORS: plain blocks of keys and values by
-the bulk copies of Hopper (TMA), where layout and alignment allow them.
+block is an edge; num_stages of that loop and EDGE_STAGES of the other; DESCRIPTORS: keys, and the values of plain
+blocks, by the bulk copies of Hopper (TMA), where layout and alignment allow them.
 """
 
 from __future__ import annotations
