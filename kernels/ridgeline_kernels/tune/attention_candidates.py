@@ -29,8 +29,11 @@ def attention(shape_class: str) -> tuple[Parameters, ...]:
             (32, 64, 4), (64, 32, 4), (64, 64, 4), (64, 128, 4), (128, 64, 8), (128, 128, 8), num_stages=(2, 3)
         )
     if "long" in shape_class:
-        wide = ((128, 32, 8), (128, 64, 8), (64, 32, 4)) if size > 128 else ((128, 64, 4), (128, 64, 8), (128, 128, 8))
-        return tiled(*wide, (64, 64, 4), (64, 128, 4), num_stages=(2, 3), DESCRIPTORS=(True, False))
+        if size > 128:
+            shapes: tuple[Tile, ...] = ((128, 32, 8), (128, 64, 8), (64, 32, 4), (64, 32, 8), (64, 64, 8))
+        else:
+            shapes = ((128, 64, 4), (128, 64, 8), (128, 128, 8), (64, 64, 4), (64, 128, 4))
+        return tiled(*shapes, num_stages=(2, 3), DESCRIPTORS=(True, False))
     return tiled(
         (64, 32, 4), (64, 64, 4), (64, 64, 8), (128, 32, 8), (128, 64, 8), num_stages=(2, 3), EDGE_STAGES=(1, 2)
     )
