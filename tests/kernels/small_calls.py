@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from ridgeline_kernels.attention.disentangled import disentangled_attention
-from ridgeline_kernels.attention.packed import attention
+from ridgeline_kernels.exact_attention.disentangled import disentangled_attention
+from ridgeline_kernels.exact_attention.packed import attention
 from ridgeline_kernels.fused.activation import quantized_bias_activation
 from ridgeline_kernels.fused.gated import quantized_gated_activation
 from ridgeline_kernels.fused.rotary import rotary

@@ -14,13 +14,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ridgeline_kernels.attention import packed, reference
-from ridgeline_kernels.attention.flops import attention_flops
-from ridgeline_kernels.attention.launch_options import descriptor
-from ridgeline_kernels.attention.packed import attention
-from ridgeline_kernels.attention.reference import attention_reference
-from ridgeline_kernels.attention.rows import split_head_dim
 from ridgeline_kernels.errors import ArgumentError
+from ridgeline_kernels.exact_attention import packed, reference
+from ridgeline_kernels.exact_attention.flops import attention_flops
+from ridgeline_kernels.exact_attention.launch_options import descriptor
+from ridgeline_kernels.exact_attention.packed import attention
+from ridgeline_kernels.exact_attention.reference import attention_reference
+from ridgeline_kernels.exact_attention.rows import split_head_dim
 from ridgeline_kernels.op import kernels_everywhere
 from ridgeline_kernels.packing import cu_seqlens_of, spans
 from ridgeline_kernels.parameters import looking_up
@@ -395,7 +395,7 @@ def test_any_window_over_any_lengths(data: st.DataObject) -> None:
 
 SEVERAL_MIXES = """
 import torch
-from ridgeline_kernels.attention.packed import attention
+from ridgeline_kernels.exact_attention.packed import attention
 from ridgeline_kernels.compilation.target import TARGETS, pretending
 from ridgeline_kernels.devices import describing
 from ridgeline_kernels.launching import recording

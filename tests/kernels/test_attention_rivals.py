@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend
 
-from ridgeline_kernels.attention.packed import attention
 from ridgeline_kernels.cases import attention_rivals
 from ridgeline_kernels.cases.attention_rivals import Problem, rivals
+from ridgeline_kernels.exact_attention.packed import attention
 from ridgeline_kernels.packing import cu_seqlens_of, spans
 
 LENGTHS = (5, 40, 17)

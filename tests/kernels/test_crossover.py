@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ridgeline_kernels.attention.flops import attention_flops
 from ridgeline_kernels.errors import ArgumentError
+from ridgeline_kernels.exact_attention.flops import attention_flops
 from ridgeline_kernels.long_attention.crossover import crossover_length
 from ridgeline_kernels.long_attention.linformer import linformer_flops
 from ridgeline_kernels.long_attention.nystrom import nystrom_flops

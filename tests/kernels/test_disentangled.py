@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from ridgeline_kernels.attention import disentangled
-from ridgeline_kernels.attention.disentangled import disentangled_attention, disentangled_attention_reference
-from ridgeline_kernels.attention.position_bias import disentangled_buckets
 from ridgeline_kernels.errors import ArgumentError
+from ridgeline_kernels.exact_attention import disentangled
+from ridgeline_kernels.exact_attention.disentangled import disentangled_attention, disentangled_attention_reference
+from ridgeline_kernels.exact_attention.position_bias import disentangled_buckets
 from ridgeline_kernels.packing import cu_seqlens_of, spans
 from tests.kernels.closeness import assert_as_near_as_reference
 

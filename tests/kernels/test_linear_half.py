@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from ridgeline_kernels.errors import ArgumentError
+from ridgeline_kernels.gemm.half import linear, linear_flops, linear_reference
 from ridgeline_kernels.language.activations import ACTIVATIONS
-from ridgeline_kernels.linear.half import linear, linear_flops, linear_reference
 from ridgeline_kernels.parameters import looking_up
 from tests.kernels.closeness import assert_as_near_as_reference
 from tests.kernels.linear_parameters import VARIANTS, launched_with

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from ridgeline_kernels.devices import Chip, describing
 from ridgeline_kernels.errors import ArgumentError
 from ridgeline_kernels.fused.quantize import quantize_rows
+from ridgeline_kernels.gemm.fp8 import fp8_linear, fp8_linear_reference
+from ridgeline_kernels.gemm.half import linear_reference
+from ridgeline_kernels.gemm.int8 import int8_linear, int8_linear_reference
+from ridgeline_kernels.gemm.quantized import quantize_weight
 from ridgeline_kernels.language.rounding import CODES
 from ridgeline_kernels.launching import recording
-from ridgeline_kernels.linear.fp8 import fp8_linear, fp8_linear_reference
-from ridgeline_kernels.linear.half import linear_reference
-from ridgeline_kernels.linear.int8 import int8_linear, int8_linear_reference
-from ridgeline_kernels.linear.quantized import quantize_weight
 from ridgeline_kernels.op import kernels_everywhere
 from tests.kernels.linear_parameters import VARIANTS, launched_with
 

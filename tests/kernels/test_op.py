@@ -9,16 +9,16 @@ import pytest
 import torch
 import triton
 
-from ridgeline_kernels.attention.packed import attention
 from ridgeline_kernels.cases.all_cases import all_cases
 from ridgeline_kernels.cases.case import Case
 from ridgeline_kernels.compilation.sweep import dry_run
 from ridgeline_kernels.compilation.target import TARGETS
 from ridgeline_kernels.ends.pooling import pool
 from ridgeline_kernels.errors import BackendError
+from ridgeline_kernels.exact_attention.packed import attention
 from ridgeline_kernels.fused.norm import layer_norm
 from ridgeline_kernels.fused.quantize import quantize_rows, quantize_rows_reference
-from ridgeline_kernels.linear.half import linear
+from ridgeline_kernels.gemm.half import linear
 from ridgeline_kernels.measuring.agreement import tensors_of
 from ridgeline_kernels.op import OPS, Op, forced_kernels, kernels_everywhere, references_everywhere
 from ridgeline_kernels.packing import cu_seqlens_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ridgeline_kernels.attention.position_bias import alibi_slopes, bucketed_relative_bias, disentangled_buckets
 from ridgeline_kernels.errors import ArgumentError
+from ridgeline_kernels.exact_attention.position_bias import alibi_slopes, bucketed_relative_bias, disentangled_buckets
 
 
 def by_distance(relative_bias: torch.Tensor, length: int) -> torch.Tensor:

@@ -18,7 +18,7 @@ from ridgeline_kernels.cases.all_cases import all_cases
 from ridgeline_kernels.compilation.compiled import Resources
 from ridgeline_kernels.compilation.sweep import Lookup, Swept, dry_run
 from ridgeline_kernels.errors import ConfigurationError
-from ridgeline_kernels.linear.launcher import DEFAULTS
+from ridgeline_kernels.gemm.launcher import DEFAULTS
 from ridgeline_kernels.measuring.budget import Budget
 from ridgeline_kernels.measuring.timer import Timing
 from ridgeline_kernels.measuring.worker import Failure, Inline

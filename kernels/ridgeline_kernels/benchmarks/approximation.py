@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from ridgeline_kernels.attention.flops import attention_flops
-from ridgeline_kernels.attention.packed import attention
 from ridgeline_kernels.benchmarks.approximation_plot import write_plot
 from ridgeline_kernels.benchmarks.attention_inputs import INPUTS, MEAN_ENTROPY, mean_entropy
 from ridgeline_kernels.benchmarks.methods import Setting, settings_for
 from ridgeline_kernels.errors import ArgumentError
+from ridgeline_kernels.exact_attention.flops import attention_flops
+from ridgeline_kernels.exact_attention.packed import attention
 from ridgeline_kernels.long_attention.crossover import crossover_length
 from ridgeline_kernels.packing import cu_seqlens_of
 

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ridgeline_kernels.attention.disentangled import disentangled_attention, disentangled_attention_reference
-from ridgeline_kernels.attention.flops import attention_flops
-from ridgeline_kernels.attention.packed import attention
-from ridgeline_kernels.attention.position_bias import alibi_slopes, disentangled_buckets
 from ridgeline_kernels.cases.attention_rivals import Problem, rivals
 from ridgeline_kernels.cases.case import Calls, Case, random_tensor
+from ridgeline_kernels.exact_attention.disentangled import disentangled_attention, disentangled_attention_reference
+from ridgeline_kernels.exact_attention.flops import attention_flops
+from ridgeline_kernels.exact_attention.packed import attention
+from ridgeline_kernels.exact_attention.position_bias import alibi_slopes, disentangled_buckets
 from ridgeline_kernels.packing import cu_seqlens_of
 
 _PRECISIONS = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ridgeline_kernels.attention.reference import distances, visible
+from ridgeline_kernels.exact_attention.reference import distances, visible
 from ridgeline_kernels.packing import positions_of, sequences_of, spans
 
 Baselines = dict[str, Callable[[], Any]]

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import torch
 
 from ridgeline_kernels.cases.case import Calls, Case, random_tensor
+from ridgeline_kernels.gemm.fp8 import fp8_linear
+from ridgeline_kernels.gemm.half import linear, linear_flops
+from ridgeline_kernels.gemm.int8 import int8_linear
 from ridgeline_kernels.language.activations import ACTIVATIONS
 from ridgeline_kernels.language.rounding import CODES
-from ridgeline_kernels.linear.fp8 import fp8_linear
-from ridgeline_kernels.linear.half import linear, linear_flops
-from ridgeline_kernels.linear.int8 import int8_linear
 
 
 class _Layer(NamedTuple):

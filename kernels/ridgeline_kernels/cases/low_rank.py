@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from ridgeline_kernels.attention.packed import attention
 from ridgeline_kernels.cases.case import Calls, Case, random_tensor
+from ridgeline_kernels.exact_attention.packed import attention
 from ridgeline_kernels.long_attention.linformer import (
     linformer_attention,
     linformer_attention_reference,

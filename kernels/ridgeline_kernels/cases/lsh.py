@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from ridgeline_kernels.attention.packed import attention
 from ridgeline_kernels.cases.case import Calls, Case, random_tensor
+from ridgeline_kernels.exact_attention.packed import attention
 from ridgeline_kernels.long_attention.lsh import lsh_attention, lsh_flops
 from ridgeline_kernels.long_attention.lsh_hash import lsh_hash, lsh_hash_reference
 from ridgeline_kernels.long_attention.lsh_order import lsh_order, lsh_order_reference

@@ -9,8 +9,8 @@ import torch
 import triton
 
 from ridgeline_kernels.arguments import check_choice, check_cu_seqlens, check_range, check_tensor
-from ridgeline_kernels.attention.arguments import check_qkv
 from ridgeline_kernels.errors import ArgumentError
+from ridgeline_kernels.exact_attention.arguments import check_qkv
 from ridgeline_kernels.launching import launch
 from ridgeline_kernels.long_attention.block_layout import BLOCKS, BlockLayout, block_layout, check_tile, kept_blocks
 from ridgeline_kernels.long_attention.block_sparse_kernel import block_sparse_kernel

@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ridgeline_kernels.attention.softmax import LOG2_E, online_softmax
+from ridgeline_kernels.exact_attention.softmax import LOG2_E, online_softmax
 from ridgeline_kernels.language.tiles import find_tile
 
 

@@ -12,8 +12,8 @@ import torch
 import triton
 import triton.language as tl
 
-from ridgeline_kernels.attention.rows import accumulate, dot_rows, load_rows, split_head_dim, store_rows
-from ridgeline_kernels.attention.softmax import LOG2_E, online_softmax
+from ridgeline_kernels.exact_attention.rows import accumulate, dot_rows, load_rows, split_head_dim, store_rows
+from ridgeline_kernels.exact_attention.softmax import LOG2_E, online_softmax
 from ridgeline_kernels.language.tiles import find_tile
 from ridgeline_kernels.launching import launch
 from ridgeline_kernels.packing import max_tiles

@@ -15,8 +15,8 @@ from collections.abc import Iterable
 import torch
 
 from ridgeline_kernels.arguments import check_range, check_same_dtype, check_tensor
-from ridgeline_kernels.attention.packed import attention
 from ridgeline_kernels.errors import ArgumentError
+from ridgeline_kernels.exact_attention.packed import attention
 from ridgeline_kernels.long_attention.linformer_projection import project_keys_and_values
 from ridgeline_kernels.long_attention.low_rank_arguments import check_attention
 from ridgeline_kernels.numerics import compute_dtype

@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ridgeline_kernels.attention.rows import load_rows, split_head_dim, store_rows
+from ridgeline_kernels.exact_attention.rows import load_rows, split_head_dim, store_rows
 from ridgeline_kernels.language.tiles import find_tile
 from ridgeline_kernels.launching import launch
 from ridgeline_kernels.long_attention.chunks import max_parts, part_number, sequence_bounds

@@ -14,8 +14,8 @@ import torch
 import triton
 
 from ridgeline_kernels.arguments import check_cu_seqlens, check_range
-from ridgeline_kernels.attention.arguments import check_qkv
 from ridgeline_kernels.errors import ArgumentError
+from ridgeline_kernels.exact_attention.arguments import check_qkv
 from ridgeline_kernels.launching import launch
 from ridgeline_kernels.long_attention.global_rows import attend_global_rows
 from ridgeline_kernels.long_attention.local_rows import local_global_kernel

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from ridgeline_kernels.arguments import check_cu_seqlens
-from ridgeline_kernels.attention.arguments import check_qkv
 from ridgeline_kernels.errors import ArgumentError
+from ridgeline_kernels.exact_attention.arguments import check_qkv
 
 
 def check_attention(

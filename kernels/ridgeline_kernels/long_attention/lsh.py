@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 
 from ridgeline_kernels.arguments import check_choice, check_cu_seqlens, check_range, check_tensor
-from ridgeline_kernels.attention.arguments import check_qkv
 from ridgeline_kernels.errors import ArgumentError
+from ridgeline_kernels.exact_attention.arguments import check_qkv
 from ridgeline_kernels.long_attention.block_layout import check_tile
 from ridgeline_kernels.long_attention.lsh_chunks import lsh_chunks
 from ridgeline_kernels.long_attention.lsh_hash import check_buckets, lsh_hash, make_rotations

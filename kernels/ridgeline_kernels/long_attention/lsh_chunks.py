@@ -14,7 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ridgeline_kernels.attention.softmax import LOG2_E, online_softmax
+from ridgeline_kernels.exact_attention.softmax import LOG2_E, online_softmax
 from ridgeline_kernels.language.tiles import find_tile
 from ridgeline_kernels.launching import launch
 from ridgeline_kernels.long_attention.combine import combine_rounds

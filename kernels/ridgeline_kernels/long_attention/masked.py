@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from ridgeline_kernels.attention.reference import masked_softmax
+from ridgeline_kernels.exact_attention.reference import masked_softmax
 from ridgeline_kernels.numerics import compute_dtype
 from ridgeline_kernels.packing import spans
 

@@ -20,7 +20,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ridgeline_kernels.attention.softmax import LOG2_E
+from ridgeline_kernels.exact_attention.softmax import LOG2_E
 from ridgeline_kernels.launching import launch
 from ridgeline_kernels.long_attention.chunks import sequence_bounds
 from ridgeline_kernels.long_attention.scratch_matrices import MATRICES, iterate_in_memory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ridgeline_kernels.attention.arguments import window_sides
+from ridgeline_kernels.exact_attention.arguments import window_sides
 
 
 def attention_flops(

@@ -16,11 +16,11 @@ import triton
 import triton.language as tl
 
 from ridgeline_kernels.arguments import check_same_dtype, check_tensor, shows_values
-from ridgeline_kernels.attention.arguments import check_bounds, check_qkv
-from ridgeline_kernels.attention.reference import distances, masked_softmax
-from ridgeline_kernels.attention.rows import accumulate, dot_rows, load_rows, split_head_dim, store_rows
-from ridgeline_kernels.attention.softmax import LOG2_E, online_softmax
 from ridgeline_kernels.errors import ArgumentError
+from ridgeline_kernels.exact_attention.arguments import check_bounds, check_qkv
+from ridgeline_kernels.exact_attention.reference import distances, masked_softmax
+from ridgeline_kernels.exact_attention.rows import accumulate, dot_rows, load_rows, split_head_dim, store_rows
+from ridgeline_kernels.exact_attention.softmax import LOG2_E, online_softmax
 from ridgeline_kernels.language.tiles import find_tile
 from ridgeline_kernels.launching import launch
 from ridgeline_kernels.numerics import compute_dtype

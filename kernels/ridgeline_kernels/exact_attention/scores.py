@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ridgeline_kernels.attention.softmax import LOG2_E
+from ridgeline_kernels.exact_attention.softmax import LOG2_E
 
 
 @triton.jit

@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 
 from ridgeline_kernels.arguments import FLOATS, check_choice, check_same_dtype, check_tensor
+from ridgeline_kernels.gemm.dispatch import run_linear
+from ridgeline_kernels.gemm.epilogue import Epilogue, finish_reference
 from ridgeline_kernels.language.activations import ACTIVATIONS
-from ridgeline_kernels.linear.dispatch import run_linear
-from ridgeline_kernels.linear.epilogue import Epilogue, finish_reference
 from ridgeline_kernels.numerics import compute_dtype
 from ridgeline_kernels.op import register
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ridgeline_kernels.attention.blocks import block_bounds, edge_block, is_visible, plain_block
-from ridgeline_kernels.attention.rows import accumulate, dot_rows, load_rows, store_rows
-from ridgeline_kernels.attention.scores import add_biases, scaled
-from ridgeline_kernels.attention.softmax import LOG2_E, online_softmax
+from ridgeline_kernels.exact_attention.blocks import block_bounds, edge_block, is_visible, plain_block
+from ridgeline_kernels.exact_attention.rows import accumulate, dot_rows, load_rows, store_rows
+from ridgeline_kernels.exact_attention.scores import add_biases, scaled
+from ridgeline_kernels.exact_attention.softmax import LOG2_E, online_softmax
 from ridgeline_kernels.language.tiles import find_tile
 
 RUN_TIME_NUMBERS = [

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from ridgeline_kernels.linear.epilogue import Epilogue, finish
-from ridgeline_kernels.linear.launcher import launch_linear, parameters_of
+from ridgeline_kernels.gemm.epilogue import Epilogue, finish
+from ridgeline_kernels.gemm.launcher import launch_linear, parameters_of
 
 
 def run_linear(op: str, x: torch.Tensor, weight: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:

@@ -20,7 +20,7 @@ import torch
 import triton
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from ridgeline_kernels.attention.rows import split_head_dim
+from ridgeline_kernels.exact_attention.rows import split_head_dim
 from ridgeline_kernels.parameters import launch_parameters
 
 SHORT_TOKENS = 32

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ridgeline_kernels.linear.epilogue import finish_tile
+from ridgeline_kernels.gemm.epilogue import finish_tile
 
 
 @triton.jit

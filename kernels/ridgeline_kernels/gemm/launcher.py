@@ -24,9 +24,9 @@ import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from ridgeline_kernels.devices import chip_of
+from ridgeline_kernels.gemm.epilogue import Epilogue, arguments_of, finish, residual_stride
+from ridgeline_kernels.gemm.kernel import linear_kernel
 from ridgeline_kernels.launching import launch
-from ridgeline_kernels.linear.epilogue import Epilogue, arguments_of, finish, residual_stride
-from ridgeline_kernels.linear.kernel import linear_kernel
 from ridgeline_kernels.parameters import launch_parameters
 
 DEFAULTS: Mapping[str, Any] = {

@@ -10,11 +10,11 @@ from __future__ import annotations
 import torch
 
 from ridgeline_kernels.arguments import check_range
-from ridgeline_kernels.attention.arguments import check_biases, check_bounds, check_qkv, window_sides
-from ridgeline_kernels.attention.kernel import attention_kernel
-from ridgeline_kernels.attention.launch_options import descriptor, launch_options, shape_class
-from ridgeline_kernels.attention.reference import attention_reference
 from ridgeline_kernels.errors import ArgumentError
+from ridgeline_kernels.exact_attention.arguments import check_biases, check_bounds, check_qkv, window_sides
+from ridgeline_kernels.exact_attention.kernel import attention_kernel
+from ridgeline_kernels.exact_attention.launch_options import descriptor, launch_options, shape_class
+from ridgeline_kernels.exact_attention.reference import attention_reference
 from ridgeline_kernels.launching import launch
 from ridgeline_kernels.op import register
 from ridgeline_kernels.packing import max_tiles

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from ridgeline_kernels.arguments import FLOATS, check_choice, check_range, check_tensor
+from ridgeline_kernels.gemm.epilogue import Epilogue
+from ridgeline_kernels.gemm.half import check_epilogue
 from ridgeline_kernels.language.rounding import CODES
-from ridgeline_kernels.linear.epilogue import Epilogue
-from ridgeline_kernels.linear.half import check_epilogue
 
 
 def quantize_weight(weight: torch.Tensor, format: str = "int8") -> tuple[torch.Tensor, torch.Tensor]:
