@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 
 
 def family_of(op: str) -> str:
-    """The package that an op lies in: "attention", "linear", …"""
+    """The package that an op lies in: "exact_attention", "gemm", …"""
     return OPS[op].kernel.__module__.split(".")[1] if op in OPS else ""
 
 
