@@ -32,7 +32,7 @@ OLDEST := build/triton-3.6
 test-oldest-triton: $(OLDEST)/.installed
 	PYTHONPATH=estimate:export:kernels:. $(OLDEST)/bin/python -m pytest -c bench/gpu.ini --rootdir . -q -m "not gpu" tests/kernels
 
-$(OLDEST)/.installed: constraints.txt
+$(OLDEST)/.installed: constraints.txt Makefile
 	@rm -rf $(OLDEST)
 	@mkdir -p $(OLDEST)
 	@grep -v -e '^triton==' -e '^numpy==' constraints.txt > $(OLDEST)/constraints.txt
@@ -41,9 +41,10 @@ $(OLDEST)/.installed: constraints.txt
 		triton==3.6.0 torch 'numpy<2.4' matplotlib pytest hypothesis
 	@touch $@
 
-# What each kernel needs of a multiprocessor, compiled for GPUs that are not there: kernels/RESOURCES.md.
+# What each kernel needs of a multiprocessor, compiled for GPUs that are not there: kernels/RESOURCES.md. ARGS=--afresh
+# compiles what has not changed, too.
 kernel-table: setup
-	$(BIN)/python -m ridgeline_kernels.compilation --out kernels/RESOURCES.md
+	$(BIN)/python -m ridgeline_kernels.compilation --record kernels/resources.json --out kernels/RESOURCES.md $(ARGS)
 
 check: setup
 	$(BIN)/ruff check .

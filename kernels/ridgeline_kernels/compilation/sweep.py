@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ import torch
 from ridgeline_kernels.cases.all_cases import all_cases, case_of
 from ridgeline_kernels.cases.case import Case
 from ridgeline_kernels.compilation.compiled import Resources, resources_of
+from ridgeline_kernels.compilation.record import Record, digesting
 from ridgeline_kernels.compilation.target import TARGETS, Target, pretending
 from ridgeline_kernels.devices import describing
 from ridgeline_kernels.launching import recording
@@ -40,7 +41,7 @@ class Swept:
     case: str
     op: str
     lookups: tuple[Lookup, ...] = ()
-    kernels: tuple[Resources, ...] = ()
+    record: Record = field(default_factory=dict)
     failure: str = ""
 
     @property
@@ -48,24 +49,34 @@ class Swept:
         """The `id` of the case."""
         return f"{self.op}: {self.case}"
 
+    @property
+    def kernels(self) -> tuple[Resources, ...]:
+        """What each kernel that the case launches needs."""
+        return tuple(self.record.values())
 
-def compile_case(case: Case, target: Target, overrides: Overrides | None = None) -> Swept:
+
+def compile_case(case: Case, target: Target, overrides: Overrides | None = None, known: Record | None = None) -> Swept:
     """Compile every kernel that `case` launches for `target`, with the target's launch parameters.
 
     overrides: launch parameters that go before the target's files
+    known:     what need not be compiled again
 
     Must run where Triton does not interpret. Raises what the compiler raises.
     """
-    kernels: dict[str, Resources] = {}
+    known = known or {}
+    record: dict[str, Resources] = {}
 
     def compile_launch(kernel: Any, grid: tuple[int, ...], args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        # What this process has compiled already is asked of Triton anew, for its digest.
+        kernel.device_caches.clear()
         compiled = kernel.warmup(*args, grid=grid, **options)
-        if compiled.hash not in kernels:
-            kernels[compiled.hash] = resources_of(compiled)
+        digest = digests.last
+        if digest not in record:
+            record[digest] = known[digest] if compiled is None else resources_of(compiled)
 
-    with pretending(target):
+    with pretending(target), digesting(known) as digests:
         lookups = dry_run(case, target, compile_launch, overrides)
-    return Swept(target.name, case.name, case.op, lookups, tuple(kernels.values()))
+    return Swept(target.name, case.name, case.op, lookups, record)
 
 
 def dry_run(
@@ -90,26 +101,28 @@ def dry_run(
 
 
 def sweep(
-    targets: Iterable[Target] = tuple(TARGETS.values()), ops: Sequence[str] = (), processes: int | None = None
+    targets: Iterable[Target] = tuple(TARGETS.values()), ops: Sequence[str] = (), known: Record | None = None
 ) -> list[Swept]:
-    """Compile all cases for the targets, of the named ops or of all, in parallel processes."""
+    """Compile all cases for the targets, of the named ops or of all, in parallel processes, but for what is known."""
     work = [
-        (case.id, target)
+        (case.id, target, None, known)
         for case in all_cases()
         for target in targets
         if case.in_sweep and (not ops or case.op in ops) and target.compiles(case.needs)
     ]
     if not work:
         return []
-    with compiling_processes(processes) as pool:
-        return list(pool.map(compile_by_id, *zip(*work, strict=True)))
+    with compiling_processes() as pool:
+        return list(pool.map(compile_by_id, *zip(*work, strict=True), chunksize=4))
 
 
-def compile_by_id(case_id: str, target: Target, overrides: Overrides | None = None) -> Swept:
+def compile_by_id(
+    case_id: str, target: Target, overrides: Overrides | None = None, known: Record | None = None
+) -> Swept:
     """`compile_case` of a case's id; a failure is returned instead of raised."""
     case = case_of(case_id)
     try:
-        return compile_case(case, target, overrides)
+        return compile_case(case, target, overrides, known)
     except Exception as error:
         return Swept(target.name, case.name, case.op, failure=f"{type(error).__name__}: {error}")
 

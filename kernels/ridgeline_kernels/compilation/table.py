@@ -12,7 +12,8 @@ _INTRODUCTION = """# What the kernels need of a multiprocessor
 
 Compiled by Triton {triton} with the shipped launch parameters; no GPU is needed for it. A cell holds registers a
 thread · KiB of shared memory a program · warps × stages, and the matrix instruction if there is one. No kernel spills
-registers. Written by `make kernel-table`; the tests compile everything again and hold this file to what they get.
+registers. Written by `make kernel-table`, as is `resources.json`, which knows each kernel by a digest of its source and
+parameters: the tests compile what has changed and a sample of the rest, and hold both files to what they get.
 """
 
 
