@@ -114,7 +114,7 @@ def test_wrong_and_failing_candidates_have_no_vote() -> None:
 def test_candidates_that_spill_or_do_not_fit_are_not_tried() -> None:
     def swept(stack: int = 0, shared: int = 0, failure: str = "") -> Swept:
         kernel = Resources("_kernel", 255, stack, shared, 4, 3, "")
-        return Swept("sm_90", "made up", "quantize_rows", (), (kernel,), failure)
+        return Swept("sm_90", "made up", "quantize_rows", record={"digest": kernel}, failure=failure)
 
     gpu = Gpu({3: 8.0, shipped_rows(): 10.0})
     found = tuned(gpu, unfit={1: swept(stack=16), 2: swept(shared=300_000)})
