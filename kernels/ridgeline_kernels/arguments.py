@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from ridgeline_kernels.errors import ArgumentError
 
@@ -103,7 +104,9 @@ def check_indices(
 
 def shows_values(tensor: torch.Tensor) -> bool:
     """Whether a tensor's values can be looked at without waiting for a GPU, or breaking a traced graph."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+    if torch.compiler.is_compiling() or isinstance(tensor, FakeTensor):
+        return False
+    return tensor.device.type == "cpu"
 
 
 def _dtype_name(dtype: torch.dtype) -> str:
