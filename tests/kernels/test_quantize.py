@@ -7,8 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ridgeline_kernels.devices import Chip, describing
 from ridgeline_kernels.errors import ArgumentError
 from ridgeline_kernels.fused.quantize import quantize_rows, quantize_rows_reference
+from ridgeline_kernels.language.rounding import codes_for_store
 from ridgeline_kernels.op import kernels_everywhere
 
 FLOAT_DTYPES = [torch.float16, torch.float32, torch.bfloat16]
@@ -38,6 +40,23 @@ def test_fp8_codes_are_the_reference_s(device: torch.device, dim: int) -> None:
     # A quotient may fall on the other side of a half; neighbouring codes of e4m3 are at most an eighth apart.
     torch.testing.assert_close(codes.float(), expected.float(), rtol=0.126, atol=2**-9)
     assert (codes.float() != expected.float()).float().mean() < 0.01
+
+
+def test_every_fp8_code_and_what_lies_between_two_is_torch_s(device: torch.device) -> None:
+    values = torch.arange(256, dtype=torch.uint8).view(torch.float8_e4m3fn).float()
+    values = values[values.isfinite()].sort().values
+    between = (values[1:] + values[:-1]) / 2
+    x = torch.cat([values, between, between * (1 + 2**-20), between * (1 - 2**-20)]).to(device)[None, :]
+    # The largest magnitude is 448: the scale is 1.
+    codes, _ = quantize_rows(x, "fp8")
+    assert torch.equal(codes.view(torch.uint8), x.to(torch.float8_e4m3fn).view(torch.uint8))
+
+
+def test_fp8_codes_are_handed_to_kernels_as_bytes_where_triton_cannot_convert() -> None:
+    codes = torch.zeros(2, 3, dtype=torch.float8_e4m3fn)
+    with describing(Chip(capability=86, multiprocessors=1)):
+        assert codes_for_store(codes).dtype == torch.uint8
+        assert codes_for_store(codes.view(torch.int8)).dtype == torch.int8
 
 
 @pytest.mark.parametrize("format", ["int8", "fp8"])

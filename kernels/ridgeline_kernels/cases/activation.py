@@ -86,7 +86,6 @@ def _case(
         build=functools.partial(_build, gated, tokens, dim, activation, has_bias, format, dtype),
         bytes=tokens * (halves * dim * dtype.itemsize + written) + has_bias * halves * dim * dtype.itemsize,
         precision=_short(dtype),
-        needs=89 if format == "fp8" else 80,
         in_benchmark=in_benchmark,
     )
 

@@ -83,7 +83,6 @@ def _case(
         bytes=_bytes(tokens, dim, dtype.itemsize, parts, options),
         precision="bf16" if dtype == torch.bfloat16 else "fp16" if dtype == torch.float16 else "fp32",
         in_benchmark=in_benchmark,
-        needs=89 if quantize == "fp8" else 80,
     )
 
 

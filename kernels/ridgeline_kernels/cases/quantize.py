@@ -31,7 +31,6 @@ def _case(tokens: int, dim: int, format: str, dtype: torch.dtype = torch.float16
         build=functools.partial(_build, tokens, dim, format, dtype),
         bytes=tokens * (dim * (dtype.itemsize + 1) + 4),
         precision=precision_of(dtype),
-        needs=89 if format == "fp8" else 80,
         in_benchmark=in_benchmark,
     )
 

@@ -12,7 +12,7 @@ import triton.language as tl
 from ridgeline_kernels.arguments import check_choice, check_same_dtype, check_tensor
 from ridgeline_kernels.fused.quantize import quantize_rows, quantize_rows_reference
 from ridgeline_kernels.language.activations import ACTIVATIONS, apply_activation
-from ridgeline_kernels.language.rounding import CODES, row_scale, to_code
+from ridgeline_kernels.language.rounding import CODES, codes_for_store, row_scale, to_code
 from ridgeline_kernels.language.tiles import column_block
 from ridgeline_kernels.launching import launch
 from ridgeline_kernels.numerics import compute_dtype
@@ -120,7 +120,7 @@ def _quantized_bias_activation(
     parameters = launch_parameters("quantized_bias_activation", f"dim<={block}", x.device)
     constants = {"ACTIVATION": activation, "CODE_MAX": largest, "BLOCK_D": block}
     grid = (triton.cdiv(rows, parameters["ROWS"]),)
-    args = (x, bias, codes, scale, rows, dim, x.stride(0))
+    args = (x, bias, codes_for_store(codes), scale, rows, dim, x.stride(0))
     launch(_quantized_bias_activation_kernel, grid, *args, **constants, **parameters)
     return codes, scale
 

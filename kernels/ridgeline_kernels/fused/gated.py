@@ -14,7 +14,7 @@ from ridgeline_kernels.errors import ArgumentError
 from ridgeline_kernels.fused.activation import WIDEST_QUANTIZED_ROW_BYTES
 from ridgeline_kernels.fused.quantize import quantize_rows, quantize_rows_reference
 from ridgeline_kernels.language.activations import ACTIVATIONS, apply_activation
-from ridgeline_kernels.language.rounding import CODES, row_scale, to_code
+from ridgeline_kernels.language.rounding import CODES, codes_for_store, row_scale, to_code
 from ridgeline_kernels.language.tiles import column_block
 from ridgeline_kernels.launching import launch
 from ridgeline_kernels.numerics import compute_dtype
@@ -150,7 +150,7 @@ def _quantized_gated_activation(
     parameters = launch_parameters("quantized_gated_activation", f"dim<={block}", gate.device)
     constants = {"ACTIVATION": activation, "GATE_FIRST": gate_first, "CODE_MAX": largest, "BLOCK_D": block}
     grid = (triton.cdiv(rows, parameters["ROWS"]),)
-    args = (gate, up, bias, codes, scale, rows, dim, gate.stride(0), up.stride(0))
+    args = (gate, up, bias, codes_for_store(codes), scale, rows, dim, gate.stride(0), up.stride(0))
     launch(_quantized_gated_activation_kernel, grid, *args, **constants, **parameters)
     return codes, scale
 

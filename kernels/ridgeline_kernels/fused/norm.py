@@ -19,7 +19,7 @@ from ridgeline_kernels.arguments import check_choice, check_range, check_same_dt
 from ridgeline_kernels.errors import ArgumentError
 from ridgeline_kernels.fused.quantize import quantize_rows_reference
 from ridgeline_kernels.language.normalization import load_columns, normalize_rows
-from ridgeline_kernels.language.rounding import CODES, row_scale, to_code
+from ridgeline_kernels.language.rounding import CODES, codes_for_store, row_scale, to_code
 from ridgeline_kernels.launching import launch
 from ridgeline_kernels.numerics import compute_dtype
 from ridgeline_kernels.op import register
@@ -167,7 +167,7 @@ def _norm(
         (triton.cdiv(rows, parameters["ROWS"]),),
         *(x, weight, bias, residual, x_bias),
         *(output if with_output else None, total if with_sum else None),
-        *(codes if quantize else None, scale if quantize else None),
+        *(codes_for_store(codes) if quantize else None, scale if quantize else None),
         *(rows, dim, heads, *_row_strides(x), *_row_strides(residual), eps, weight_offset),
         KIND=kind,
         CODE_MAX=CODES[quantize][1] if quantize else 0.0,

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from ridgeline_kernels.arguments import check_choice, check_tensor
-from ridgeline_kernels.language.rounding import CODES, row_scale, to_code
+from ridgeline_kernels.language.rounding import CODES, codes_for_store, row_scale, to_code
 from ridgeline_kernels.launching import launch
 from ridgeline_kernels.numerics import compute_dtype
 from ridgeline_kernels.op import register
@@ -58,7 +58,8 @@ def _quantize_rows(x: torch.Tensor, format: str) -> tuple[torch.Tensor, torch.Te
     scale = torch.empty(rows, dtype=torch.float32, device=x.device)
     parameters = _parameters(dim, x.device)
     grid = (triton.cdiv(rows, parameters["ROWS"]),)
-    launch(_quantize_rows_kernel, grid, x, codes, scale, rows, dim, x.stride(0), CODE_MAX=largest, **parameters)
+    args = (x, codes_for_store(codes), scale, rows, dim, x.stride(0))
+    launch(_quantize_rows_kernel, grid, *args, CODE_MAX=largest, **parameters)
     return codes, scale
 
 
