@@ -62,6 +62,16 @@ def test_the_whole_range_of_an_activation(device: torch.device, activation: str)
     torch.testing.assert_close(out.double(), truth, rtol=1e-6, atol=4e-7)
 
 
+def test_tanh_keeps_the_digits_of_small_numbers(device: torch.device) -> None:
+    x = torch.logspace(-30, 0, 2001, device=device)[None, :]
+    out = bias_activation(torch.cat([x, -x]), None, "tanh")
+    torch.testing.assert_close(out.double(), torch.tanh(torch.cat([x, -x]).double()), rtol=4e-7, atol=0)
+    uniform = torch.rand(4, 1000, device=device) * 2 - 1
+    assert_as_near_as_reference(
+        bias_activation(uniform, None, "tanh"), bias_activation_reference, uniform, None, "tanh"
+    )
+
+
 def test_gelu_is_more_exact_than_by_erf_in_fp32(device: torch.device) -> None:
     x = torch.linspace(-9, 9, 20001, device=device)[None, :]
     truth = torch.nn.functional.gelu(x.double())

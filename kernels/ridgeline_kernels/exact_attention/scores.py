@@ -5,22 +5,14 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ridgeline_kernels.exact_attention.softmax import LOG2_E
+from ridgeline_kernels.language.activations import tanh
 
 
 @triton.jit
 def scaled(scores, scale, softcap, HAS_SOFTCAP: tl.constexpr):
     """scale · scores, or softcap · tanh(scale · scores / softcap)."""
     if HAS_SOFTCAP:
-        x = scores * (scale / softcap)
-        # 1 - 2 / (1 + e^2x) loses the digits of a small tanh; up to 0.3 its series is exact to fp32.
-        square = x * x
-        series = x + x * square * (
-            -0.3333333333333333
-            + square * (0.13333333333333333 + square * (-0.05396825396825397 + square * 0.021869488536155203))
-        )
-        tanh = 1.0 - 2.0 / (1.0 + tl.exp2(x * (2.0 * LOG2_E)))
-        return tl.where(tl.abs(x) < 0.3, series, tanh) * softcap
+        return tanh(scores * (scale / softcap)) * softcap
     else:
         return scores * scale
 
