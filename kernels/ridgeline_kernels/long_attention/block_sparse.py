@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import triton
 
-from ridgeline_kernels.arguments import check_choice, check_cu_seqlens, check_range, check_tensor
+from ridgeline_kernels.arguments import check_choice, check_cu_seqlens, check_range, check_tensor, shows_values
 from ridgeline_kernels.errors import ArgumentError
 from ridgeline_kernels.exact_attention.arguments import check_qkv
 from ridgeline_kernels.launching import launch
@@ -150,7 +150,7 @@ def block_sparse_attention(
         raise ArgumentError(f"layout is for {layout_heads} heads; it must be for 1 or {heads}")
     check_choice("layout.block", layout.block, BLOCKS)
     check_tile("layout.block", layout.block, q)
-    if cu_seqlens.device.type == "cpu":
+    if shows_values(cu_seqlens):
         check_range("the longest sequence", int(cu_seqlens.diff().max()), 0, layout.positions)
     scale = head_dim**-0.5 if scale is None else scale
     if not scale > 0:

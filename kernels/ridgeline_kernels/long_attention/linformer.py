@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 import torch
 
-from ridgeline_kernels.arguments import check_range, check_same_dtype, check_tensor
+from ridgeline_kernels.arguments import check_range, check_same_dtype, check_tensor, shows_values
 from ridgeline_kernels.errors import ArgumentError
 from ridgeline_kernels.exact_attention.packed import attention
 from ridgeline_kernels.long_attention.linformer_projection import project_keys_and_values
@@ -124,7 +124,7 @@ def _check_projection(name: str, projection: torch.Tensor, q: torch.Tensor, cu_s
     check_tensor(name, projection, shape, like=q)
     check_same_dtype(name, projection, "q", q)
     check_range(f"{name}'s rank", projection.shape[-1], 1)
-    if cu_seqlens.device.type == "cpu":
+    if shows_values(cu_seqlens):
         longest = int(cu_seqlens.diff().max())
         if longest > projection.shape[-2]:
             raise ArgumentError(
