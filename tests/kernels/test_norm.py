@@ -200,3 +200,10 @@ def test_errors_name_the_argument() -> None:
         rms_norm(x, None, weight_offset=1.0)
     with pytest.raises(ArgumentError, match="nothing is asked for"):
         add_norm(x, with_output=False, with_sum=False)
+
+
+def test_heads_may_be_two_billion_elements_apart(device: torch.device) -> None:
+    # Pages that nobody touches are not there.
+    x = torch.zeros(2**31 + 64, dtype=torch.float16, device=device).as_strided((2, 3, 16), (16, 2**30, 1))
+    x.copy_(torch.randn(2, 3, 16))
+    assert torch.equal(rms_norm(x, None, residual=x), rms_norm(x.contiguous(), None, residual=x.contiguous()))

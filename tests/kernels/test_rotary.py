@@ -165,3 +165,14 @@ def test_errors_name_the_argument() -> None:
         rotary(q, k, cos[:3], sin[:3], cu_seqlens=cu_seqlens)
     with pytest.raises(ArgumentError, match="head_dim of q is 514; it must be from 2 to 512"):
         rotary(torch.randn(7, 1, 514), torch.randn(7, 1, 514), cos, sin, cu_seqlens=cu_seqlens)
+
+
+def test_heads_may_be_two_billion_elements_apart(device: torch.device) -> None:
+    # Pages that nobody touches are not there.
+    x = torch.zeros(2**31 + 64, dtype=torch.float16, device=device).as_strided((2, 3, 16), (16, 2**30, 1))
+    x.copy_(torch.randn(2, 3, 16))
+    (cos, sin), cu_seqlens = torch.randn(2, 2, 8, device=device), cu_seqlens_of([2], device)
+    dense = x.contiguous()
+    assert torch.equal(
+        rotary(x, dense, cos, sin, cu_seqlens=cu_seqlens)[0], rotary(dense, dense, cos, sin, cu_seqlens=cu_seqlens)[0]
+    )

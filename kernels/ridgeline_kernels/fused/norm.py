@@ -107,7 +107,7 @@ def _norm_kernel(
 ):
     # A row is a head of a token; with one head Triton folds the division away.
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    token, head = (row // heads).to(tl.int64), row % heads
+    token, head = (row // heads).to(tl.int64), (row % heads).to(tl.int64)
     col_offs = tl.arange(0, BLOCK_D)
     mask = (row[:, None] < rows) & (col_offs[None, :] < dim)
     x_offs = (token * x_stride + head * x_head_stride)[:, None] + col_offs[None, :]

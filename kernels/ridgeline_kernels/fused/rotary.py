@@ -94,7 +94,7 @@ def _rotate_rows(
     mask = is_row[:, None] & (half_offs[None, :] < HALF)
     cos = tl.load(cos_ptr + (position * cos_stride)[:, None] + half_offs[None, :], mask=mask, other=0.0).to(tl.float32)
     sin = tl.load(sin_ptr + (position * sin_stride)[:, None] + half_offs[None, :], mask=mask, other=0.0).to(tl.float32)
-    x_row_ptr = x_ptr + (token.to(tl.int64) * x_stride + head * x_head_stride)[:, None]
+    x_row_ptr = x_ptr + (token.to(tl.int64) * x_stride + head.to(tl.int64) * x_head_stride)[:, None]
     out_row_ptr = out_ptr + (row.to(tl.int64) * HEAD_DIM)[:, None]
     dtype = x_ptr.dtype.element_ty
     if INTERLEAVED:
