@@ -80,6 +80,18 @@ def test_strided_rows_their_order_and_no_rows(device: torch.device) -> None:
     assert classify(wide[:0])[1].shape == (0,)
 
 
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_nan_is_not_hidden(device: torch.device, multi_label: bool) -> None:
+    logits = torch.randn(3, 9000, device=device)
+    logits[0, 8700], logits[1, 4], logits[1, 2] = float("nan"), float("nan"), float("inf")
+    logits[2, 6] = 100.0
+    probabilities, labels = classify(logits, multi_label=multi_label)
+    expected, expected_labels = classify_reference(logits, None, multi_label)
+    assert labels.tolist() == expected_labels.tolist() == [8700, 4, 6]
+    torch.testing.assert_close(probabilities, expected, equal_nan=True)
+    assert probabilities[0].isnan().sum() == (1 if multi_label else 9000)
+
+
 def test_errors_name_the_argument() -> None:
     with pytest.raises(ArgumentError, match=r"logits has shape \[4\]; it must be \[rows, classes\]"):
         classify(torch.randn(4))

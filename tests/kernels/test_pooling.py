@@ -115,6 +115,14 @@ def test_it_is_sentence_transformers_pooling_of_the_padded_batch(ours: str, thei
     torch.testing.assert_close(normalized, torch.nn.functional.normalize(expected, dim=1), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["max", "mean"])
+def test_nan_is_not_hidden(device: torch.device, method: str) -> None:
+    hidden = torch.randn(300, 32, device=device)
+    hidden[7, 3] = hidden[200, 5] = float("nan")
+    out = pool(hidden, cu_seqlens_of([150, 150], device), method)
+    assert out.isnan().nonzero().tolist() == [[0, 3], [1, 5]]
+
+
 def test_errors_name_the_argument() -> None:
     hidden, cu_seqlens = torch.randn(4, 8), cu_seqlens_of([4])
     with pytest.raises(ArgumentError, match="method is 'cls'; allowed: 'mean', 'first', 'last', 'max'"):

@@ -88,6 +88,14 @@ def test_int8_round_trips_within_half_a_step(dim: int, seed: int, magnitude: flo
     assert ((codes * scale[:, None] - x).abs() <= scale[:, None] * 0.5001).all()
 
 
+@pytest.mark.parametrize("format", ["int8", "fp8"])
+def test_a_row_with_a_nan_is_nan_when_it_is_read_back(device: torch.device, format: str) -> None:
+    x = torch.tensor([[1.0, float("nan"), 2.0, 3.0], [1.0, 2.0, 3.0, 4.0]], device=device)
+    for codes, scale in (quantize_rows(x, format), quantize_rows_reference(x, format)):
+        assert (codes.float() * scale[:, None]).isnan().all(dim=1).tolist() == [True, False]
+        assert scale[1] > 0
+
+
 def test_errors_name_the_argument() -> None:
     with pytest.raises(ArgumentError, match=r"x has shape \[4\]; it must be \[tokens, dim\]"):
         quantize_rows(torch.randn(4))

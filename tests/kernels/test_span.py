@@ -122,6 +122,22 @@ def test_transformers_pipeline_finds_the_same() -> None:
     assert scores.item() == pytest.approx(float(found[2].item()), rel=1e-5)
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_logit_that_is_no_number_leaves_no_span(device: torch.device, wrong: float) -> None:
+    start, end = torch.randn(2, 2000, device=device)
+    allowed = torch.ones(2000, dtype=torch.bool, device=device)
+    start[3] = end[1900] = end[650] = wrong
+    allowed[650] = False
+    cu_seqlens = cu_seqlens_of([600, 100, 1300], device)
+    for found in (
+        best_spans(start, end, cu_seqlens, allowed=allowed),
+        best_spans_reference(start, end, cu_seqlens, allowed, 30),
+    ):
+        assert [int(found[0][0]), int(found[1][0]), int(found[0][2]), int(found[1][2])] == [-1] * 4
+        assert found[0][1] >= 0
+        assert found[2].isnan().tolist() == [True, False, True]
+
+
 def test_errors_name_the_argument() -> None:
     start, end = torch.randn(2, 5)
     cu_seqlens = cu_seqlens_of([5])

@@ -28,8 +28,8 @@ def classify_reference(
     compute = compute_dtype(logits)
     scores = logits.to(compute) if bias is None else logits.to(compute) + bias.to(compute)
     probabilities = torch.sigmoid(scores) if multi_label else torch.softmax(scores, dim=1)
-    # Of equal scores the first; argmax does not promise which.
-    labels = (scores == scores.amax(dim=1, keepdim=True)).int().argmax(dim=1)
+    # Of equal scores the first; argmax does not promise which. The largest of scores with NaN is NaN, equal to none.
+    labels = ((scores == scores.amax(dim=1, keepdim=True)) | scores.isnan()).int().argmax(dim=1)
     return probabilities.to(torch.promote_types(logits.dtype, torch.float32)), labels
 
 
@@ -61,6 +61,7 @@ def _classify_kernel(
     largest = tl.full([ROWS], float("-inf"), tl.float32)
     total = tl.zeros([ROWS], tl.float32)
     label = tl.zeros([ROWS], tl.int32)
+    first_nan = tl.zeros([ROWS], tl.int32) + classes
     for first in range(0, classes, BLOCK_C):
         col_offs = first + tl.arange(0, BLOCK_C)
         scores, mask = _load_scores(logits_ptr, bias_ptr, row_offs, col_offs, rows, classes, logits_stride)
@@ -68,12 +69,15 @@ def _classify_kernel(
         is_best = mask & (scores == block_largest[:, None])
         best = tl.min(tl.where(is_best, col_offs[None, :], classes), axis=1)
         label = tl.where(block_largest > largest, best, label)
+        nan_offs = tl.where(mask & (scores != scores), col_offs[None, :], classes)
+        first_nan = tl.minimum(first_nan, tl.min(nan_offs, axis=1))
         if MULTI_LABEL:
             largest = tl.maximum(largest, block_largest)
             out = probability_ptr + row_offs[:, None] * classes + col_offs[None, :]
             tl.store(out, apply_activation(scores, "sigmoid"), mask=mask)
         else:
             largest, total = add_block(largest, total, scores)
+    label = tl.where(first_nan < classes, first_nan, label)
     tl.store(label_ptr + row_offs, label.to(tl.int64), mask=row_offs < rows)
     if not MULTI_LABEL:
         shift = finite(largest)[:, None]
@@ -118,7 +122,7 @@ def classify(
     bias:        [classes], fp16/bf16/fp32
     multi_label: sigmoid of each class by itself instead of softmax over all
     returns probabilities [rows, classes] fp32, and labels [rows] int64: the class of the largest logit, of equal ones
-    the first
+    the first, and where there is a NaN, the first of those. With a NaN, all of a row's softmax is NaN.
 
     Raises ArgumentError.
     """

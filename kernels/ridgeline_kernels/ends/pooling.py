@@ -82,12 +82,16 @@ def _reduce_rows(
         offs = (first + row).to(tl.int64)[:, None] * stride + col_offs[None, :]
         x = tl.load(rows_ptr + offs, mask=mask, other=empty).to(tl.float32)
         if METHOD == "max":
-            acc = tl.maximum(acc, x)
+            acc = tl.maximum(acc, x, propagate_nan=tl.PropagateNan.ALL)
         elif WEIGHTED:
             acc += x * (position + row + 1).to(tl.float32)[:, None]
         else:
             acc += x
-    return tl.max(acc, axis=0) if METHOD == "max" else tl.sum(acc, axis=0)
+    if METHOD == "max":
+        # tl.max drops NaN.
+        return tl.max(acc, axis=0) + tl.sum(tl.where(acc != acc, acc, 0.0), axis=0)
+    else:
+        return tl.sum(acc, axis=0)
 
 
 @triton.jit(do_not_specialize=["num_seqs", "num_tokens"])

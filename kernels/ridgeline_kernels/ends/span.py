@@ -38,6 +38,10 @@ def best_spans_reference(
         if allowed is not None:
             start = start.masked_fill(~allowed[span], float("-inf"))
             end = end.masked_fill(~allowed[span], float("-inf"))
+        logits = torch.stack([start, end])
+        if bool((logits.isnan() | (logits == float("inf"))).any()):
+            scores[sequence] = float("nan")
+            continue
         best = torch.tensor(float("-inf"), dtype=compute, device=start.device)
         for width in range(min(max_answer_tokens, len(start))):
             sums = start[: len(start) - width] + end[width:]
@@ -113,6 +117,12 @@ def _best_spans_kernel(
         start = tl.load(start_ptr + (seq_start + best_start).to(tl.int64) * start_stride).to(tl.float32)
         end = tl.load(end_ptr + (seq_start + best_end).to(tl.int64) * end_stride).to(tl.float32)
         score = exp(start - finite(start_largest)) / start_total * (exp(end - finite(end_largest)) / end_total)
+    # NaN or inf among the logits has made a total NaN.
+    total = tl.sum(start_total + end_total, axis=0)
+    if total != total:
+        best_start = -1
+        best_end = -1
+        score = start_total + end_total
     one = tl.arange(0, 1)
     tl.store(best_start_ptr + seq, best_start)
     tl.store(best_end_ptr + seq, best_end)
@@ -171,7 +181,7 @@ def best_spans(
     max_answer_tokens:        most tokens of a span, 1 or more
     returns start and end [sequences] int64, the first and the last token of the span, counted from the sequence's
     first, and score [sequences] fp32. Of equal sums of logits the span that starts first, then the shorter. Where no
-    token is allowed, -1, -1 and 0.
+    token is allowed, -1, -1 and 0; where an allowed token's logit is NaN or inf, -1, -1 and NaN.
 
     Raises ArgumentError.
     """

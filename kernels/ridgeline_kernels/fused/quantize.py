@@ -2,7 +2,7 @@
 
     scale[t] = max |x[t]| / 127 (int8) or / 448 (fp8 e4m3)        codes[t] = round(x[t] / scale[t])
 
-A row of zeros has scale 1.
+A row of zeros has scale 1, and a row with a NaN scale NaN, so that codes · scale is NaN; its int8 codes are any.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def quantize_rows_reference(x: torch.Tensor, format: str) -> tuple[torch.Tensor,
     dtype, largest = CODES[format]
     x = x.to(compute_dtype(x))
     scale = x.abs().amax(dim=1) / largest
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale)).float()
+    scale = torch.where(scale == 0, torch.ones_like(scale), scale).float()
     scaled = (x / scale[:, None]).clamp(-largest, largest)
     return (scaled.round() if format == "int8" else scaled).to(dtype), scale
 

@@ -31,18 +31,24 @@ _NEEDS_ROUNDING = tl.constexpr(triton.knobs.runtime.interpret)
 
 @triton.jit
 def row_scale(x, CODE_MAX: tl.constexpr):
-    """The scale of each row of x, fp32 [rows, dim] and zero where it is masked: fp32 [rows], 1 for a row of zeros."""
-    scale = tl.max(tl.abs(x), axis=1) / CODE_MAX
-    return tl.where(scale > 0, scale, 1.0)
+    """The scale of each row of x, fp32 [rows, dim] and zero where it is masked: fp32 [rows].
+
+    1 for a row of zeros, NaN for one with a NaN.
+    """
+    # As integers magnitudes are in the same order, and NaN, which tl.max drops, is the largest.
+    magnitude = x.to(tl.int32, bitcast=True) & 0x7FFFFFFF
+    scale = tl.max(magnitude, axis=1).to(tl.float32, bitcast=True) / CODE_MAX
+    return tl.where(scale == 0, 1.0, scale)
 
 
 @triton.jit
 def to_code(x, code_ptr, CODE_MAX: tl.constexpr):
     """x, already divided by its scale, as an element of code_ptr's type: clamped, rounded half to even.
 
-    Elements of uint8 are the bits of e4m3 (see `codes_for_store`).
+    NaN stays NaN in fp8 and is any code in int8. Elements of uint8 are the bits of e4m3 (see `codes_for_store`).
     """
-    x = tl.minimum(tl.maximum(x, -CODE_MAX), CODE_MAX)
+    x = tl.maximum(x, -CODE_MAX, propagate_nan=tl.PropagateNan.ALL)
+    x = tl.minimum(x, CODE_MAX, propagate_nan=tl.PropagateNan.ALL)
     if code_ptr.dtype.element_ty == tl.int8:
         # Adding and taking away 1.5 * 2^23 rounds an fp32 to the nearest integer, halves to even.
         x = (x + 12582912.0) - 12582912.0
