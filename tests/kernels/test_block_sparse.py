@@ -116,6 +116,23 @@ def test_wild_lists_read_nothing_outside(device: torch.device) -> None:
     assert not out.isnan().any()
 
 
+def test_lists_may_be_views(device: torch.device) -> None:
+    q, k, v, cu_seqlens = _inputs([90, 128], 2, 2, 32, device, torch.float32)
+    layout = block_layout(_random_blocks(2, 4), 32).to(device)
+    # Every second row of a larger tensor, the first columns of wider lists, and one head's lists for both heads.
+    apart = BlockLayout(
+        torch.stack([layout.counts, layout.counts + 1], dim=1)[:, 0],
+        torch.nn.functional.pad(layout.indices, (0, 3), value=1)[:, :, :4],
+        32,
+    )
+    shared = BlockLayout(layout.counts[:1].expand(2, -1), layout.indices[:1].expand(2, -1, -1), 32)
+    first = BlockLayout(layout.counts[:1].clone(), layout.indices[:1].clone(), 32)
+    for view, dense in ((apart, layout), (shared, first)):
+        assert not (view.counts.is_contiguous() and view.indices.is_contiguous())
+        expected = block_sparse_attention(q, k, v, cu_seqlens, dense)
+        assert torch.equal(block_sparse_attention(q, k, v, cu_seqlens, view), expected)
+
+
 def test_lists_hold_the_kept_blocks() -> None:
     kept = _random_blocks(3, 7)
     layout = block_layout(kept, 16)
@@ -138,6 +155,8 @@ def test_errors_name_the_argument() -> None:
     q, k, v, cu_seqlens = _inputs([70], 4, 2, 32, torch.device("cpu"), torch.float32)
     with pytest.raises(ArgumentError, match="the longest sequence is 70; it must be from 0 to 64"):
         block_sparse_attention(q, k, v, cu_seqlens, block_layout(torch.ones(1, 1, 1, dtype=torch.bool)))
+    with pytest.raises(ArgumentError, match="layout must be a BlockLayout, as block_layout makes, not Tensor"):
+        block_sparse_attention(q, k, v, cu_seqlens, torch.ones(1, 2, 2, dtype=torch.bool))  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="layout is for 2 heads; it must be for 1 or 4"):
         block_sparse_attention(q, k, v, cu_seqlens, block_layout(torch.ones(2, 2, 2, dtype=torch.bool)))
     with pytest.raises(ArgumentError, match="kept has dtype int64; allowed: bool"):

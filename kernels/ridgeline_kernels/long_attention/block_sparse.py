@@ -69,6 +69,8 @@ def _block_sparse(
     out = q.new_empty(q.shape)
     tokens, heads, head_dim = q.shape
     sequences = cu_seqlens.numel() - 1
+    # The kernel finds its way in the lists by their sizes.
+    counts, indices = counts.contiguous(), indices.contiguous()
     launch(
         block_sparse_kernel,
         (max_tiles(tokens, sequences, block) if tokens else 0, heads),
@@ -143,6 +145,8 @@ def block_sparse_attention(
     if k.shape[0] != tokens:
         raise ArgumentError(f"k has {k.shape[0]} tokens and q {tokens}; queries and keys are of the same tokens")
     check_cu_seqlens("cu_seqlens", cu_seqlens, tokens, q)
+    if not isinstance(layout, BlockLayout):
+        raise ArgumentError(f"layout must be a BlockLayout, as block_layout makes, not {type(layout).__name__}")
     check_tensor("layout.counts", layout.counts, ("heads", "query_blocks"), dtypes=(torch.int32,), like=q)
     layout_heads, blocks = layout.counts.shape
     check_tensor("layout.indices", layout.indices, (layout_heads, blocks, "most"), dtypes=(torch.int32,), like=q)
