@@ -456,3 +456,13 @@ def test_errors_name_the_argument() -> None:
     for message, arguments, options in wrong:
         with pytest.raises(ArgumentError, match=message):
             attention(*arguments, **options)
+
+
+def test_heads_may_be_two_billion_elements_apart(device: torch.device) -> None:
+    # Pages that nobody touches are not there.
+    apart = torch.zeros(2**31 + 128, dtype=torch.float16, device=device).as_strided((5, 3, 16), (16, 2**30, 1))
+    apart.copy_(torch.randn(5, 3, 16))
+    dense, cu_seqlens = apart.contiguous(), cu_seqlens_of((5,), device)
+    with tiles():
+        out = attention(apart, apart, apart, cu_seqlens)
+        assert torch.equal(out, attention(dense, dense, dense, cu_seqlens))

@@ -149,3 +149,21 @@ def test_errors_name_the_argument() -> None:
         disentangled_attention(q, k, v, cu_seqlens, buckets, content_to_position=by_query[..., :20])
     with pytest.raises(ArgumentError, match="scale is"):
         disentangled_attention(q, k, v, cu_seqlens, buckets, scale=0.0, **products)
+
+
+def test_heads_may_be_two_billion_elements_apart(device: torch.device) -> None:
+    # Pages that nobody touches are not there.
+    apart = torch.zeros(2**31 + 256, dtype=torch.float16, device=device).as_strided((5, 3, 32), (32, 2**30, 1))
+    apart.copy_(torch.randn(5, 3, 32))
+    dense, bounds = apart.contiguous(), (cu_seqlens_of((5,), device), disentangled_buckets(16, 40).to(device))
+    out = disentangled_attention(apart, apart, apart, *bounds, content_to_position=apart, position_to_content=apart)
+    assert torch.equal(
+        out, disentangled_attention(dense, dense, dense, *bounds, content_to_position=dense, position_to_content=dense)
+    )
+
+
+def test_tokens_of_no_sequence_are_zeros_in_the_reference() -> None:
+    (q, k, v, _, buckets), products = made(torch.device("cpu"), (9,))
+    cu_seqlens = torch.tensor([0, 5], dtype=torch.int32)
+    out = disentangled_attention_reference(q, k, v, cu_seqlens, buckets, *products.values(), 0.1)
+    assert not out[5:].any()

@@ -42,7 +42,7 @@ def disentangled_attention_reference(
     """`disentangled_attention` in plain PyTorch."""
     dtype = compute_dtype(q)
     reach = buckets.shape[0] // 2
-    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    out = torch.zeros(q.shape, dtype=q.dtype, device=q.device)
     for rows in spans(cu_seqlens):
         length = rows.stop - rows.start
         query, key, value = (x[rows].to(dtype).transpose(0, 1) for x in (q, k, v))
@@ -92,7 +92,7 @@ def _disentangled_attention_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    head = tl.program_id(1)
+    head = tl.program_id(1).to(tl.int64)
     _, start, length, row_first = find_tile(cu_seqlens_ptr, num_seqs, num_tokens, tl.program_id(0), BLOCK_M)
     if row_first >= length:
         return

@@ -139,19 +139,21 @@ def attention_kernel(
     row_offs = tl.arange(0, BLOCK_M)
     q_pos = row_first + shift + row_offs
     q_token = (q_start + row_first).to(tl.int64)
+    wide_head = head.to(tl.int64)
     q, q_tail = load_rows(
-        q_ptr + q_token * q_stride + head * q_head_stride, q_stride, row_offs, rows_left, HEAD_DIM, BLOCK_D, TAIL, False
-    )
+        q_ptr + q_token * q_stride + wide_head * q_head_stride,
+        q_stride, row_offs, rows_left, HEAD_DIM, BLOCK_D, TAIL, False,
+    )  # fmt: skip
     kv_head = head // GROUP
-    k_ptr += k_start.to(tl.int64) * k_stride + kv_head * k_head_stride
-    v_ptr += k_start.to(tl.int64) * v_stride + kv_head * v_head_stride
+    k_ptr += k_start.to(tl.int64) * k_stride + kv_head.to(tl.int64) * k_head_stride
+    v_ptr += k_start.to(tl.int64) * v_stride + kv_head.to(tl.int64) * v_head_stride
     slope = 0.0
     if HAS_ALIBI:
         slope = tl.load(slopes_ptr + head).to(tl.float32)
     if HAS_RELATIVE:
-        relative_ptr += head * (2 * reach + 1)
+        relative_ptr += wide_head * (2 * reach + 1)
     if bias_ptr is not None:
-        bias_ptr += head.to(tl.int64) * bias_head_stride + row_first.to(tl.int64) * bias_stride
+        bias_ptr += wide_head * bias_head_stride + row_first.to(tl.int64) * bias_stride
         bias_rows = tl.minimum(rows_left, bias_rows - row_first)
 
     row_max = tl.full([BLOCK_M], float("-inf"), tl.float32)
