@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ridgeline_kernels.errors import ArgumentError
+from ridgeline_kernels.exact_attention.reference import attention_reference
 from ridgeline_kernels.long_attention.block_layout import block_layout, kept_blocks
 from ridgeline_kernels.long_attention.block_sparse import (
     BlockLayout,
@@ -131,6 +132,14 @@ def test_lists_may_be_views(device: torch.device) -> None:
         assert not (view.counts.is_contiguous() and view.indices.is_contiguous())
         expected = block_sparse_attention(q, k, v, cu_seqlens, dense)
         assert torch.equal(block_sparse_attention(q, k, v, cu_seqlens, view), expected)
+
+
+def test_float64_is_computed_in_float64(device: torch.device) -> None:
+    q, k, v, cu_seqlens = _inputs([40, 30], 2, 1, 32, device, torch.float64)
+    layout = block_layout(torch.ones(1, 3, 3, dtype=torch.bool), 16).to(device)
+    out = block_sparse_attention(q, k, v, cu_seqlens, layout)
+    exact = attention_reference(q, k, v, cu_seqlens, None, 32**-0.5, -1, -1, 0.0, None, None, None)
+    torch.testing.assert_close(out, exact, rtol=1e-12, atol=1e-12)
 
 
 def test_lists_hold_the_kept_blocks() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ridgeline_kernels.errors import ArgumentError
+from ridgeline_kernels.exact_attention.reference import attention_reference
 from ridgeline_kernels.long_attention.local_global import (
     local_global_attention,
     local_global_flops,
@@ -97,6 +98,13 @@ def test_a_sequence_s_result_is_its_own_and_strides_do_not_matter(device: torch.
     assert torch.equal(torch.cat([again[123:], again[:123]]), together)
     none = local_global_attention(q[:0], k[:0], v[:0], cu_seqlens_of([0], device), window=3, global_tokens=2)
     assert none.shape == (0, 2, 32)
+
+
+def test_float64_is_computed_in_float64(device: torch.device) -> None:
+    q, k, v, cu_seqlens = _inputs([40, 30], 2, 1, 32, device, torch.float64)
+    out = local_global_attention(q, k, v, cu_seqlens, window=50, global_tokens=3)
+    exact = attention_reference(q, k, v, cu_seqlens, None, 32**-0.5, -1, -1, 0.0, None, None, None)
+    torch.testing.assert_close(out, exact, rtol=1e-12, atol=1e-12)
 
 
 def test_flops_count_the_pairs_that_are_seen() -> None:

@@ -12,6 +12,7 @@ from ridgeline_kernels.long_attention.lsh import lsh_attention, lsh_flops, make_
 from ridgeline_kernels.long_attention.lsh_chunks import lsh_chunks, lsh_chunks_reference
 from ridgeline_kernels.long_attention.lsh_hash import lsh_hash, lsh_hash_reference
 from ridgeline_kernels.long_attention.lsh_order import lsh_order, lsh_order_reference
+from ridgeline_kernels.op import references_everywhere
 from ridgeline_kernels.packing import cu_seqlens_of
 from tests.kernels.closeness import assert_as_near_as_reference
 
@@ -198,6 +199,17 @@ def test_a_sequence_s_result_is_its_own(device: torch.device) -> None:
     assert torch.equal(first, again_first)
     assert torch.equal(third, again_third)
     assert torch.equal(second, alone)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_float64_is_computed_in_float64(device: torch.device, shared: bool) -> None:
+    q, k, v, cu_seqlens = _inputs([40, 30], 2, 2, 32, device, torch.float64)
+    rotations = _rotations(1, 2, 32, 4, q)
+    keys = None if shared else k
+    out = lsh_attention(q, keys, v, cu_seqlens, rotations, chunk=32)
+    with references_everywhere():
+        expected = lsh_attention(q, keys, v, cu_seqlens, rotations, chunk=32)
+    torch.testing.assert_close(out, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_shared_tokens_attend_themselves_only_when_they_see_nothing_else(device: torch.device) -> None:

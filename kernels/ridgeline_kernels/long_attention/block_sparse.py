@@ -66,6 +66,8 @@ def _block_sparse(
     causal: bool,
     scale: float,
 ) -> torch.Tensor:
+    if q.dtype == torch.float64:
+        return block_sparse_reference(q, k, v, cu_seqlens, counts, indices, block, causal, scale)
     out = q.new_empty(q.shape)
     tokens, heads, head_dim = q.shape
     sequences = cu_seqlens.numel() - 1

@@ -64,6 +64,8 @@ def _local_global(
     global_tokens: int,
     scale: float,
 ) -> torch.Tensor:
+    if q.dtype == torch.float64:
+        return local_global_reference(q, k, v, cu_seqlens, window, global_tokens, scale)
     out = q.new_empty(q.shape)
     tokens, heads, head_dim = q.shape
     sequences = cu_seqlens.numel() - 1

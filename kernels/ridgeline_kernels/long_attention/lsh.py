@@ -17,6 +17,7 @@ from ridgeline_kernels.long_attention.block_layout import check_tile
 from ridgeline_kernels.long_attention.lsh_chunks import lsh_chunks
 from ridgeline_kernels.long_attention.lsh_hash import check_buckets, lsh_hash, make_rotations
 from ridgeline_kernels.long_attention.lsh_order import lsh_order
+from ridgeline_kernels.numerics import compute_dtype
 
 __all__ = ["CHUNKS", "lsh_attention", "lsh_flops", "make_rotations"]
 
@@ -55,7 +56,7 @@ def lsh_attention(
     shared = k is None
     if k is None:
         check_tensor("q", q, ("tokens", "heads", "head_dim"))
-        k = torch.nn.functional.normalize(q.float(), dim=-1).to(q.dtype)
+        k = torch.nn.functional.normalize(q.to(compute_dtype(q)), dim=-1).to(q.dtype)
     check_qkv(q, k, v)
     tokens, heads, head_dim = q.shape
     if k.shape[0] != tokens:

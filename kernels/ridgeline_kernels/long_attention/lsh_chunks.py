@@ -180,6 +180,8 @@ def _lsh_chunks(
     causal: bool,
     shared: bool,
 ) -> torch.Tensor:
+    if q.dtype == torch.float64:
+        return lsh_chunks_reference(q, k, v, cu_seqlens, order, place, window, scale, chunk, width, causal, shared)
     tokens, heads, head_dim = q.shape
     rounds, rows, _ = order.shape
     sequences = cu_seqlens.numel() - 1

@@ -128,6 +128,8 @@ def _parameters(head_dim: int, columns: int, dtype: torch.dtype, device: torch.d
 
 
 def _lsh_hash(q: torch.Tensor, k: torch.Tensor | None, rotations: torch.Tensor) -> torch.Tensor:
+    if q.dtype == torch.float64:
+        return lsh_hash_reference(q, k, rotations)
     buckets = _shapes(q, k, rotations)
     tokens, _, head_dim = q.shape
     rounds, columns = rotations.shape[1], rotations.shape[3]
