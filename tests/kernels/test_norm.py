@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from ridgeline_kernels.errors import ArgumentError
-from ridgeline_kernels.fused.norm import add_norm, layer_norm, norm_reference, rms_norm
+from ridgeline_kernels.fused.norm import WIDEST_QUANTIZED_ROW_BYTES, add_norm, layer_norm, norm_reference, rms_norm
 from ridgeline_kernels.fused.quantize import quantize_rows
 from tests.kernels.closeness import assert_as_near_as_reference
 
@@ -207,3 +207,12 @@ def test_heads_may_be_two_billion_elements_apart(device: torch.device) -> None:
     x = torch.zeros(2**31 + 64, dtype=torch.float16, device=device).as_strided((2, 3, 16), (16, 2**30, 1))
     x.copy_(torch.randn(2, 3, 16))
     assert torch.equal(rms_norm(x, None, residual=x), rms_norm(x.contiguous(), None, residual=x.contiguous()))
+
+
+def test_wide_fp32_rows_are_quantized_in_a_second_pass(device: torch.device) -> None:
+    x = torch.randn(2, 1, WIDEST_QUANTIZED_ROW_BYTES // 4 + 1, device=device)
+    found = add_norm(x, quantize="int8", with_output=False)
+    codes, scale = quantize_rows(layer_norm(x, None)[:, 0], "int8")
+    assert found.output is None
+    assert found.codes is not None and torch.equal(found.codes, codes[:, None])
+    assert found.scale is not None and torch.equal(found.scale, scale[:, None])

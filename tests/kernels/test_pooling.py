@@ -131,5 +131,7 @@ def test_errors_name_the_argument() -> None:
         pool(hidden[0], cu_seqlens)
     with pytest.raises(ArgumentError, match="cu_seqlens runs from 0 to 4; it must run from 0 to the 3 tokens"):
         pool(hidden[:3], cu_seqlens)
+    with pytest.raises(ArgumentError, match=r"hidden, which is normalized, is 32769; it must be from 1 to 32768"):
+        pool(torch.zeros(1, 32769), cu_seqlens_of([1]), normalize=True)
     with pytest.raises(ArgumentError, match=r"out_dtype is torch\.int8"):
         pool(hidden, cu_seqlens, out_dtype=torch.int8)

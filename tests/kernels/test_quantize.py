@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ridgeline_kernels.devices import Chip, describing
 from ridgeline_kernels.errors import ArgumentError
-from ridgeline_kernels.fused.quantize import quantize_rows, quantize_rows_reference
+from ridgeline_kernels.fused.quantize import WIDEST_IN_REGISTERS, quantize_rows, quantize_rows_reference
 from ridgeline_kernels.language.rounding import codes_for_store
 from ridgeline_kernels.op import kernels_everywhere
 
@@ -94,6 +94,17 @@ def test_a_row_with_a_nan_is_nan_when_it_is_read_back(device: torch.device, form
     for codes, scale in (quantize_rows(x, format), quantize_rows_reference(x, format)):
         assert (codes.float() * scale[:, None]).isnan().all(dim=1).tolist() == [True, False]
         assert scale[1] > 0
+
+
+@pytest.mark.parametrize("format", ["int8", "fp8"])
+def test_rows_too_wide_for_registers(device: torch.device, format: str) -> None:
+    x = torch.randn(2, WIDEST_IN_REGISTERS + 1, device=device)
+    x[1, 20000] = float("nan")
+    codes, scale = quantize_rows(x, format)
+    expected, expected_scale = quantize_rows_reference(x, format)
+    torch.testing.assert_close(scale, expected_scale, rtol=1e-6, atol=0, equal_nan=True)
+    assert scale[1].isnan()
+    assert (codes[0].float() != expected[0].float()).float().mean() < 0.01
 
 
 def test_errors_name_the_argument() -> None:

@@ -112,5 +112,7 @@ CASES = (
     _case("Llama-70B", 4096, 8192, "rms", "weight residual", torch.bfloat16, with_sum=True),
     _case("widest", 2048, 16384, "layer", _POST_NORM, torch.float32, in_benchmark=False, with_sum=True),
     _case("widest to int8", 2048, 16384, "layer", _POST_NORM, in_benchmark=False, quantize="int8"),
+    _case("widest with everything", 64, 16384, "layer", _POST_NORM, torch.float32, False, "fp8", with_sum=True),
+    _case("widest fp32 codes", 64, 8192, "rms", _POST_NORM, torch.float32, False, "int8", with_sum=True),
     _case("odd", 1000, 100, "layer", "", torch.float32, in_benchmark=False),
 )

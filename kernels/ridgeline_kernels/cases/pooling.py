@@ -85,5 +85,7 @@ CASES = (
     _case((512,) * 64, 768, "weighted_mean", dtype=torch.bfloat16),
     _case((512,) * 64, 768, "max", normalize=False),
     _case((100,) * 3, 100, "max", dtype=torch.float32, in_benchmark=False),
+    _case((100,) * 3, 16384, "last", in_benchmark=False),
+    _case((100,) * 3, 30522, "max", dtype=torch.float32, in_benchmark=False),
     _case((100,) * 3, 8192, "mean_sqrt_len", dtype=torch.float32, in_benchmark=False),
 )

@@ -40,4 +40,9 @@ CASES = (
     _case(16384, 1024, "fp8"),
     _case(16384, 4096, "int8", torch.bfloat16),
     _case(1000, 200, "int8", torch.float32, in_benchmark=False),
+    _case(64, 8192, "int8", in_benchmark=False),
+    _case(64, 16384, "fp8", in_benchmark=False),
+    _case(64, 30522, "fp8", torch.float32, in_benchmark=False),
+    _case(64, 53248, "fp8", torch.float32, in_benchmark=False),
+    _case(64, 65536, "int8", in_benchmark=False),
 )

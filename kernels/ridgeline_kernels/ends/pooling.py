@@ -18,13 +18,16 @@ import torch
 import triton
 import triton.language as tl
 
-from ridgeline_kernels.arguments import FLOATS, check_choice, check_cu_seqlens, check_tensor
+from ridgeline_kernels.arguments import FLOATS, check_choice, check_cu_seqlens, check_range, check_tensor
 from ridgeline_kernels.language.tiles import column_block, find_tile
 from ridgeline_kernels.launching import launch
 from ridgeline_kernels.numerics import compute_dtype
 from ridgeline_kernels.op import register
 from ridgeline_kernels.packing import max_tiles, spans
 from ridgeline_kernels.parameters import launch_parameters
+
+WIDEST_NORMALIZED = 32768
+"""Columns of a vector that a program holds in registers."""
 
 
 def _weighted_mean(states: torch.Tensor) -> torch.Tensor:
@@ -209,8 +212,9 @@ def _pool(
     out = torch.empty(sequences, dim, dtype=out_dtype, device=hidden.device)
     is_one_token = method in ("first", "last")
     rows, block_t = (hidden, 1) if is_one_token else _sums_of_tiles(hidden, cu_seqlens, method)
-    parameters = launch_parameters("pool", "finish", hidden.device)
-    blocks = _blocks(dim, rows.element_size(), parameters, whole_rows=normalize or is_one_token)
+    parameters = launch_parameters("pool", f"finish dim<={triton.next_power_of_2(dim)}", hidden.device)
+    whole_rows = normalize or (is_one_token and dim <= WIDEST_NORMALIZED)
+    blocks = _blocks(dim, rows.element_size(), parameters, whole_rows=whole_rows)
     if is_one_token:
         blocks |= {"ROWS": 1, "STAGES": 1}
     grid = (sequences * triton.cdiv(dim, blocks["BLOCK_D"]),)
@@ -238,7 +242,7 @@ def pool(
 ) -> torch.Tensor:
     """One vector a sequence, with sums in fp32; an empty sequence's is zero.
 
-    hidden:     [tokens, dim], fp16/bf16/fp32; tokens may be strided
+    hidden:     [tokens, dim], fp16/bf16/fp32; tokens may be strided. dim at most 32,768 with `normalize`
     cu_seqlens: [sequences + 1], int32: 0, …, tokens
     method:     "mean", "first", "last", "max", "weighted_mean" or "mean_sqrt_len", as above
     normalize:  divide by the L2 norm, or by 1e-12 where it is less, as torch.nn.functional.normalize does
@@ -250,6 +254,8 @@ def pool(
     check_tensor("hidden", hidden, ("tokens", "dim"))
     check_cu_seqlens("cu_seqlens", cu_seqlens, hidden.shape[0], like=hidden)
     check_choice("method", method, tuple(METHODS))
+    if normalize:
+        check_range("the last dimension of hidden, which is normalized,", hidden.shape[1], 1, WIDEST_NORMALIZED)
     check_choice("out_dtype", out_dtype, (None, *FLOATS))
     pooled: torch.Tensor = _op(hidden, cu_seqlens, method, normalize, out_dtype or hidden.dtype)
     return pooled

@@ -17,7 +17,7 @@ import triton.language as tl
 
 from ridgeline_kernels.arguments import check_choice, check_range, check_same_dtype, check_tensor
 from ridgeline_kernels.errors import ArgumentError
-from ridgeline_kernels.fused.quantize import quantize_rows_reference
+from ridgeline_kernels.fused.quantize import quantize_rows, quantize_rows_reference
 from ridgeline_kernels.language.normalization import load_columns, normalize_rows
 from ridgeline_kernels.language.rounding import CODES, codes_for_store, row_scale, to_code
 from ridgeline_kernels.launching import launch
@@ -27,6 +27,8 @@ from ridgeline_kernels.parameters import launch_parameters
 
 KINDS = ("layer", "rms")
 MAX_DIM = 16384
+WIDEST_QUANTIZED_ROW_BYTES = 32768
+"""Of a row that a program holds in registers until its scale is known; of a wider one, the op takes two passes."""
 
 
 class NormOutputs(NamedTuple):
@@ -155,9 +157,13 @@ def _norm(
     with_output: bool,
     with_sum: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    dim = x.shape[-1]
+    if quantize is not None and dim * x.element_size() > WIDEST_QUANTIZED_ROW_BYTES:
+        output, total, *_ = _norm(x, weight, bias, residual, x_bias, kind, eps, weight_offset, None, True, with_sum)
+        codes, scale = quantize_rows(output.flatten(0, -2), quantize)
+        return output if with_output else x.new_empty(0), total, codes.view(x.shape), scale.view(x.shape[:-1])
     outputs = _shapes(x, quantize, with_output, with_sum)
     output, total, codes, scale = outputs
-    dim = x.shape[-1]
     heads = x.shape[1] if x.dim() == 3 else 1
     rows = x.shape[0] * heads
     block = triton.next_power_of_2(dim)

@@ -7,9 +7,6 @@ A row of zeros has scale 1, and a row with a NaN scale NaN, so that codes · sca
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -20,6 +17,9 @@ from ridgeline_kernels.launching import launch
 from ridgeline_kernels.numerics import compute_dtype
 from ridgeline_kernels.op import register
 from ridgeline_kernels.parameters import launch_parameters
+
+WIDEST_IN_REGISTERS = 32768
+"""Columns of a row that a program holds until its scale is known; a wider one is read twice."""
 
 
 def quantize_rows_reference(x: torch.Tensor, format: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,9 +46,25 @@ def _quantize_rows_kernel(
     tl.store(scale_ptr + row_offs, scale, mask=row_offs < rows)
 
 
-def _parameters(dim: int, device: torch.device) -> Mapping[str, Any]:
-    block = triton.next_power_of_2(dim)
-    return {**launch_parameters("quantize_rows", f"dim<={block}", device), "BLOCK_D": block}
+@triton.jit(do_not_specialize=["rows"])
+def _quantize_wide_rows_kernel(
+    x_ptr, codes_ptr, scale_ptr, rows, dim, x_stride, CODE_MAX: tl.constexpr, BLOCK_D: tl.constexpr
+):
+    row = tl.program_id(0).to(tl.int64)
+    largest = tl.zeros([1, BLOCK_D], tl.float32)
+    for first in range(0, dim, BLOCK_D):
+        col_offs = first + tl.arange(0, BLOCK_D)[None, :]
+        x = tl.load(x_ptr + row * x_stride + col_offs, mask=col_offs < dim, other=0.0).to(tl.float32)
+        largest = tl.maximum(largest, tl.abs(x), propagate_nan=tl.PropagateNan.ALL)
+    scale = row_scale(largest, CODE_MAX)
+    tl.store(scale_ptr + row + tl.arange(0, 1), scale)
+    # Backwards: what was read last is still in the cache.
+    blocks = tl.cdiv(dim, BLOCK_D)
+    for block in range(blocks):
+        col_offs = (blocks - 1 - block) * BLOCK_D + tl.arange(0, BLOCK_D)[None, :]
+        x = tl.load(x_ptr + row * x_stride + col_offs, mask=col_offs < dim, other=0.0).to(tl.float32)
+        codes = to_code(x / scale[:, None], codes_ptr, CODE_MAX)
+        tl.store(codes_ptr + row * dim + col_offs, codes, mask=col_offs < dim)
 
 
 def _quantize_rows(x: torch.Tensor, format: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,10 +72,15 @@ def _quantize_rows(x: torch.Tensor, format: str) -> tuple[torch.Tensor, torch.Te
     dtype, largest = CODES[format]
     codes = torch.empty(rows, dim, dtype=dtype, device=x.device)
     scale = torch.empty(rows, dtype=torch.float32, device=x.device)
-    parameters = _parameters(dim, x.device)
-    grid = (triton.cdiv(rows, parameters["ROWS"]),)
     args = (x, codes_for_store(codes), scale, rows, dim, x.stride(0))
-    launch(_quantize_rows_kernel, grid, *args, CODE_MAX=largest, **parameters)
+    if dim > WIDEST_IN_REGISTERS:
+        parameters = launch_parameters("quantize_rows", "wide", x.device)
+        launch(_quantize_wide_rows_kernel, (rows,), *args, CODE_MAX=largest, **parameters)
+        return codes, scale
+    block = triton.next_power_of_2(dim)
+    parameters = launch_parameters("quantize_rows", f"dim<={block}", x.device)
+    grid = (triton.cdiv(rows, parameters["ROWS"]),)
+    launch(_quantize_rows_kernel, grid, *args, CODE_MAX=largest, BLOCK_D=block, **parameters)
     return codes, scale
 
 
@@ -73,7 +94,7 @@ _op = register("quantize_rows", reference=quantize_rows_reference, kernel=_quant
 def quantize_rows(x: torch.Tensor, format: str = "int8") -> tuple[torch.Tensor, torch.Tensor]:
     """Quantize each row of `x` symmetrically by its own largest magnitude.
 
-    x:       [tokens, dim], fp16/bf16/fp32; dim at most 65,536
+    x:       [tokens, dim], fp16/bf16/fp32; any dim, and rows of up to 32,768 are read once
     format:  "int8" or "fp8" (e4m3)
     returns codes [tokens, dim], int8 or float8_e4m3fn, and scale [tokens] fp32: x ≈ codes · scale[:, None]
 

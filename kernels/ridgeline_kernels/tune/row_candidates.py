@@ -22,6 +22,13 @@ def few_rows(shape_class: str) -> tuple[Parameters, ...]:
     return whole_rows(shape_class) if size_of(shape_class) >= 128 else grid(ROWS=(8, 16, 32), num_warps=(1, 2, 4))
 
 
+def quantized_rows(shape_class: str) -> tuple[Parameters, ...]:
+    """`few_rows`, or blocks of rows too wide to be held."""
+    if shape_class == "wide":
+        return grid(BLOCK_D=(2048, 4096, 8192, 16384), num_warps=(8, 16, 32))
+    return few_rows(shape_class)
+
+
 def softmax(shape_class: str) -> tuple[Parameters, ...]:
     """Rows whole, or in blocks where they are too long for it."""
     if shape_class == "long":
@@ -49,4 +56,5 @@ def pool(shape_class: str) -> tuple[Parameters, ...]:
     """Sums of tiles of tokens, and what finishes them."""
     if shape_class.startswith("tiles"):
         return grid(BLOCK_T=(32, 64, 128, 256), TILE_BYTES=(4096, 8192, 16384), num_warps=(2, 4))
-    return grid(BLOCK_D=(128, 256, 512), TILE_BYTES=(8192, 16384), num_warps=(4, 8))
+    warps = (4, 8) if size_of(shape_class) <= 8192 else (16, 32)
+    return grid(BLOCK_D=(128, 256, 512), TILE_BYTES=(8192, 16384), num_warps=warps)

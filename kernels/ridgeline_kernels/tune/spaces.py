@@ -17,10 +17,10 @@ from ridgeline_kernels.tune.attention_candidates import (
 )
 from ridgeline_kernels.tune.grids import Space, fixed, grid
 from ridgeline_kernels.tune.linear_candidates import linear
-from ridgeline_kernels.tune.row_candidates import few_rows, pool, softmax, tiles, whole_rows
+from ridgeline_kernels.tune.row_candidates import few_rows, pool, quantized_rows, softmax, tiles, whole_rows
 
 SPACES: dict[str, Space] = {
-    "quantize_rows": few_rows,
+    "quantize_rows": quantized_rows,
     "norm": few_rows,
     "embedding_layer_norm": few_rows,
     "bias_activation": tiles(1024, 2048, 4096, 8192),
