@@ -1,7 +1,8 @@
 """The faster of two ways to a linear: our kernel, or cuBLAS through torch followed by our epilogue.
 
 Launch parameters say which (`backend`), by shape class. Results agree up to rounding: torch's call rounds the product
-to out_dtype before an epilogue of ours, our kernel rounds once.
+to bf16 before an epilogue of ours, our kernel rounds once. In fp16 such a product may be infinite where the result is
+not, and is ours.
 """
 
 from __future__ import annotations
@@ -28,12 +29,16 @@ def run_linear(op: str, x: torch.Tensor, weight: torch.Tensor, epilogue: Epilogu
 def _float_by_torch(x: torch.Tensor, weight: torch.Tensor, epilogue: Epilogue) -> torch.Tensor | None:
     if epilogue.x_scale is not None or epilogue.out_dtype != x.dtype:
         return None
+    if x.dtype == torch.float16 and epilogue.bias is not None and epilogue.bias.dtype != torch.float16:
+        return None
     bias = None if epilogue.bias is None else epilogue.bias.to(x.dtype)
     if epilogue.is_plain:
         return torch.nn.functional.linear(x, weight, bias)
     # cuBLASLt's own epilogues; its GELU is the tanh one. torch's CPU takes the exact one for it.
     if x.is_cuda and bias is not None and epilogue.residual is None and epilogue.activation in ("relu", "gelu_tanh"):
         return torch._addmm_activation(bias, x, weight.t(), use_gelu=epilogue.activation == "gelu_tanh")
+    if x.dtype == torch.float16:
+        return None
     return finish(torch.mm(x, weight.t()).unsqueeze(0), epilogue)
 
 
