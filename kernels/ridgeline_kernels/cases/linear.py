@@ -59,12 +59,22 @@ INT8 = _Format("int8_linear", torch.int8, "int8")
 # Of many tokens these go to cuBLAS: one of each class of sizes.
 _PLAIN = ("BERT-base QKV", "Llama-8B gate and up")
 FP8 = _Format("fp8_linear", torch.float8_e4m3fn, "fp8", 89)
+WIDENED_FP8 = _Format("fp8_linear", torch.float8_e4m3fn, "fp8")
 
 
-def _build(layer: _Layer, tokens: int, form: _Format, stored: torch.dtype | None, device: torch.device) -> Calls:
+def _build(
+    layer: _Layer,
+    tokens: int,
+    form: _Format,
+    stored: torch.dtype | None,
+    added: torch.dtype | None,
+    device: torch.device,
+) -> Calls:
     half = torch.float16 if form.dtype.itemsize == 1 else form.dtype
     bias = random_tensor(layer.out_size, device=device, dtype=half) if layer.has_bias else None
-    residual = random_tensor(tokens, layer.out_size, device=device, dtype=half) if layer.has_residual else None
+    residual = None
+    if layer.has_residual:
+        residual = random_tensor(tokens, layer.out_size, device=device, dtype=added or half)
     rest: dict[str, Any] = {"activation": layer.activation, "residual": residual}
     if stored is not None:
         rest |= {"out_scale": 0.05} if stored == form.dtype else {"out_dtype": stored}
@@ -138,11 +148,11 @@ def _products(x_codes: torch.Tensor, weight_codes: torch.Tensor) -> Mapping[str,
     }
 
 
-def _bytes(layer: _Layer, tokens: int, form: _Format, stored: torch.dtype | None) -> int:
+def _bytes(layer: _Layer, tokens: int, form: _Format, stored: torch.dtype | None, added: torch.dtype | None) -> int:
     half = max(form.dtype.itemsize, 2)
     moved = (tokens + layer.out_size) * layer.in_size * form.dtype.itemsize
     moved += tokens * layer.out_size * (stored.itemsize if stored else half)
-    moved += tokens * layer.out_size * half if layer.has_residual else 0
+    moved += tokens * layer.out_size * (added.itemsize if added else half) if layer.has_residual else 0
     moved += layer.out_size * half if layer.has_bias else 0
     return moved + (4 * (tokens + layer.out_size) if form.dtype.itemsize == 1 else 0)
 
@@ -153,16 +163,18 @@ def _case(
     form: _Format,
     *,
     stored: torch.dtype | None = None,
+    added: torch.dtype | None = None,
     in_sweep: bool = True,
     in_benchmark: bool = True,
     tensor_cores: bool = False,
 ) -> Case:
-    to = f" to {str(stored).removeprefix('torch.')}" if stored else ""
+    to = f" in {_name(added)}" if added else ""
+    to += f" to {_name(stored)}" if stored else ""
     return Case(
         op=form.op,
         name=f"{layer.name}{to}, {tokens:,} tokens, {form.precision}",
-        build=functools.partial(_build, layer, tokens, form, stored),
-        bytes=_bytes(layer, tokens, form, stored),
+        build=functools.partial(_build, layer, tokens, form, stored, added),
+        bytes=_bytes(layer, tokens, form, stored, added),
         flops=linear_flops(tokens, layer.in_size, layer.out_size),
         precision=form.precision,
         tensor_cores=("linear_kernel",) if tensor_cores else (),
@@ -170,6 +182,10 @@ def _case(
         in_benchmark=in_benchmark,
         needs=form.needs,
     )
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _benchmarked() -> Iterator[Case]:
@@ -196,11 +212,23 @@ def _compiled() -> Iterator[Case]:
         # torch's product of fp16 does not store fp32, so that our kernel is compiled.
         stored = torch.float32 if form is FP16 else None
         yield _case(odd, 65, form, stored=stored, in_benchmark=False)
-    for form in (INT8, FP8):
-        yield _case(BERT_LARGE[2], 16384, form, stored=form.dtype, in_benchmark=False)
+        yield from _wide(form)
+    for form in (INT8, FP8, WIDENED_FP8):
+        yield _case(BERT_LARGE[2], 8192 if form is WIDENED_FP8 else 16384, form, stored=form.dtype, in_benchmark=False)
     yield _case(BERT_BASE[2], 512, FP32, stored=torch.float16, in_benchmark=False)
     yield _case(_Layer("BERT-base query", 768, 768), 16384, FP16, in_benchmark=False)
-    yield _case(odd, 65, FP16, in_benchmark=False)
+    for form in (FP16, BF16):
+        yield _case(odd, 65, form, in_benchmark=False)
+
+
+def _wide(form: _Format) -> Iterator[Case]:
+    """Residuals and results of fp32 beside a product of fewer bits: what needs most shared memory and registers."""
+    layer = _Layer("odd outputs + GELU + residual", 1024, 5000, "gelu", has_residual=True)
+    for tokens in (16, 128, 512, 4096, 16384):
+        yield _case(layer, tokens, form, added=torch.float32, stored=torch.float32, in_benchmark=False)
+    for stored in (None,) if form is FP16 else (None, form.dtype):
+        yield _case(layer, 16384, form, added=torch.float32, stored=stored, in_benchmark=False)
+    yield _case(layer, 16384, form, stored=torch.float32, in_benchmark=False)
 
 
 CASES = (*_benchmarked(), *_compiled())

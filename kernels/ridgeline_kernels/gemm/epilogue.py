@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from ridgeline_kernels.language.activations import ACTIVATIONS, apply_activation
-from ridgeline_kernels.language.rounding import CODES, to_code
+from ridgeline_kernels.language.rounding import CODES, codes_for_store, to_code
 from ridgeline_kernels.launching import launch
 from ridgeline_kernels.parameters import launch_parameters
 
@@ -42,6 +42,11 @@ class Epilogue:
     def is_plain(self) -> bool:
         """Whether nothing is done but what every library's matrix product does: scales and a bias."""
         return self.activation == "none" and self.residual is None and self.out_scale is None
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the residual or the result has elements of more than 16 bits."""
+        return self.out_dtype.itemsize > 2 or (self.residual is not None and self.residual.itemsize > 2)
 
     @property
     def step(self) -> float | None:
@@ -160,7 +165,7 @@ def finish(parts: torch.Tensor, epilogue: Epilogue) -> torch.Tensor:
         _finish_kernel,
         grid,
         parts,
-        out,
+        codes_for_store(out),
         *arguments_of(epilogue),
         rows,
         out_size,

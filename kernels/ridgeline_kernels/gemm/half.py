@@ -81,12 +81,12 @@ def linear(
 ) -> torch.Tensor:
     """activation(x Wᵀ + bias) + residual, rounded once where our kernel computes it.
 
-    x:          [tokens, in], fp16/bf16/fp32; rows may be strided
+    x:          [tokens, in], fp16/bf16/fp32; rows may be strided. float64 goes to the reference, and allows it below
     weight:     [out, in], dtype of x: torch's layout; rows may be strided
     bias:       [out], any floating-point dtype
     activation: a name of `ACTIVATIONS`
-    residual:   [tokens, out], any floating-point dtype; rows may be strided
-    out_dtype:  floating-point dtype of the result, that of x by default
+    residual:   [tokens, out], fp16/bf16/fp32; rows may be strided
+    out_dtype:  fp16/bf16/fp32, of the result, that of x by default
     returns [tokens, out]
 
     Raises ArgumentError.
@@ -94,9 +94,7 @@ def linear(
     check_tensor("x", x, ("tokens", "in"))
     check_tensor("weight", weight, ("out", x.shape[1]), like=x)
     check_same_dtype("weight", weight, "x", x)
-    check_epilogue(x, weight, bias, activation, residual)
-    if out_dtype is not None:
-        check_choice("out_dtype", out_dtype, FLOATS)
+    check_epilogue(x, weight, bias, activation, residual, x.dtype if out_dtype is None else out_dtype)
     out: torch.Tensor = _op(x, weight, bias, activation, residual, out_dtype)
     return out
 
@@ -107,10 +105,16 @@ def check_epilogue(
     bias: torch.Tensor | None,
     activation: str,
     residual: torch.Tensor | None,
+    out_dtype: torch.dtype,
 ) -> None:
-    """Raise ArgumentError unless bias, activation and residual suit x [tokens, in] and weight [out, in]."""
+    """Raise ArgumentError unless what follows the product suits x [tokens, in] and weight [out, in].
+
+    float64 is for the references alone, which compute in it what is given in it.
+    """
+    dtypes = FLOATS if x.dtype == torch.float64 else FLOATS[:-1]
     if bias is not None:
         check_tensor("bias", bias, (weight.shape[0],), like=x)
     check_choice("activation", activation, tuple(ACTIVATIONS))
     if residual is not None:
-        check_tensor("residual", residual, (x.shape[0], weight.shape[0]), like=x)
+        check_tensor("residual", residual, (x.shape[0], weight.shape[0]), dtypes=dtypes, like=x)
+    check_choice("out_dtype", out_dtype, dtypes)

@@ -83,8 +83,8 @@ def int8_linear(
     weight_codes: [out, in], int8, rows may be strided, and weight_scale [out] fp32: of `quantize_weight`
     bias:         [out], any floating-point dtype
     activation:   a name of `ACTIVATIONS`
-    residual:     [tokens, out], any floating-point dtype; rows may be strided
-    out_dtype:    floating-point dtype of the result
+    residual:     [tokens, out], fp16/bf16/fp32; rows may be strided
+    out_dtype:    fp16/bf16/fp32, of the result
     out_scale:    if given, the result is int8 codes, round(y / out_scale): one step for the whole tensor,
                   known beforehand. A step of each token's own needs its whole row: `quantize_rows` of the result.
     returns [tokens, out]

@@ -26,6 +26,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from ridgeline_kernels.devices import chip_of
 from ridgeline_kernels.gemm.epilogue import Epilogue, arguments_of, finish, residual_stride
 from ridgeline_kernels.gemm.kernel import linear_kernel
+from ridgeline_kernels.language.rounding import codes_for_store
 from ridgeline_kernels.launching import launch
 from ridgeline_kernels.parameters import launch_parameters
 
@@ -42,6 +43,7 @@ DEFAULTS: Mapping[str, Any] = {
 }
 ROW_CLASSES = (16, 32, 64, 128, 512, 4096)
 OUT_CLASSES = (1024, 4096)
+FEW_TOKENS = 64
 
 # Hopper's fp8 products are summed with some 14 bits; after this many of them the sum moves to fp32 registers. 128 is
 # DeepGEMM's choice, keeps errors at those of fp32 sums of fp8 products, and costs one addition in 128 multiply-adds.
@@ -49,17 +51,21 @@ FP8_PROMOTION = 128
 
 
 def shape_class(x: torch.Tensor, weight: torch.Tensor, epilogue: Epilogue) -> str:
-    """Key of the launch parameters: "m<=512 n<=1024 fused", "m>4096 n>4096 plain", "unaligned", "fp32".
+    """Key of the launch parameters: "m<=512 n<=1024 fused", "m>4096 n>4096 plain", "m<=512 wide n<=1024", "unaligned",
+    "fp32".
 
-    Only numbers that the host knows: tokens m in a few classes, outputs n. "unaligned" has rows that cannot be read 16
-    elements at a time: no model has them.
+    Only numbers that the host knows: tokens m in a few classes, outputs n. "wide" reads a residual or stores a result
+    of fp32, which takes twice the shared memory of 16 bits, and more registers: beyond FEW_TOKENS that decides more
+    than n does. "unaligned" has rows that cannot be read 16 elements at a time: no model has them.
     """
     if x.dtype == torch.float32:
         return "fp32"
     if not (_is_aligned(x) and _is_aligned(weight)):
         return "unaligned"
-    kind = "plain" if epilogue.is_plain else "fused"
-    return f"{_size_class('m', x.shape[0], ROW_CLASSES)} {_size_class('n', weight.shape[0], OUT_CLASSES)} {kind}"
+    rows, outs = _size_class("m", x.shape[0], ROW_CLASSES), _size_class("n", weight.shape[0], OUT_CLASSES)
+    if epilogue.is_wide:
+        return f"{rows} {outs} wide" if x.shape[0] <= FEW_TOKENS else f"{rows} wide {outs}"
+    return f"{rows} {outs} {'plain' if epilogue.is_plain else 'fused'}"
 
 
 def _size_class(name: str, size: int, classes: tuple[int, ...]) -> str:
@@ -96,6 +102,7 @@ def launch_linear(
         out = torch.empty(rows, out_size, dtype=epilogue.out_dtype, device=x.device)
     by_tma = parameters["TMA"] and takes_tma(x) and takes_tma(weight)
     is_stored_by_tma = by_tma and splits == 1 and takes_tma(out)
+    stored = codes_for_store(out)
     accumulators, subtiles = parameters["ACCUMULATORS"], parameters["SUBTILES"]
     work = triton.cdiv(rows, block_m) * triton.cdiv(out_size, block_n) * splits
     programs = parameters["PROGRAMS_PER_SM"] * chip_of(x.device).multiprocessors
@@ -104,8 +111,8 @@ def launch_linear(
         (min(work, programs or work),),
         _descriptor(x, block_m, block_k) if by_tma else x,
         _descriptor(weight, block_n // accumulators, block_k) if by_tma else weight,
-        out,
-        _descriptor(out, block_m, block_n // (accumulators * subtiles)) if is_stored_by_tma else None,
+        stored,
+        _descriptor(stored, block_m, block_n // (accumulators * subtiles)) if is_stored_by_tma else None,
         *arguments_of(epilogue),
         rows,
         in_size,
@@ -142,8 +149,9 @@ def split_count(in_size: int, block_k: int, most: int) -> int:
 
 
 def takes_tma(matrix: torch.Tensor) -> bool:
-    """Whether TMA can address the matrix: its base and its rows start at multiples of 16 bytes."""
-    return row_stride(matrix) * matrix.itemsize % 16 == 0 and matrix.data_ptr() % 16 == 0
+    """Whether TMA can address the matrix: its base and its rows start at multiples of 16 bytes, none within another."""
+    stride = row_stride(matrix)
+    return stride >= matrix.shape[1] and stride * matrix.itemsize % 16 == 0 and matrix.data_ptr() % 16 == 0
 
 
 def row_stride(matrix: torch.Tensor) -> int:
@@ -152,7 +160,7 @@ def row_stride(matrix: torch.Tensor) -> int:
 
 
 def _is_aligned(matrix: torch.Tensor) -> bool:
-    return matrix.shape[1] % 16 == 0 and row_stride(matrix) % 16 == 0 and matrix.data_ptr() % 16 == 0
+    return matrix.shape[1] % 16 == 0 and row_stride(matrix) % 16 == 0 and takes_tma(matrix)
 
 
 def _descriptor(matrix: torch.Tensor, block_rows: int, block_columns: int) -> TensorDescriptor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ridgeline_kernels.arguments import FLOATS, check_choice, check_range, check_tensor
+from ridgeline_kernels.arguments import check_choice, check_range, check_tensor
 from ridgeline_kernels.gemm.epilogue import Epilogue
 from ridgeline_kernels.gemm.half import check_epilogue
 from ridgeline_kernels.language.rounding import CODES
@@ -16,7 +16,7 @@ def quantize_weight(weight: torch.Tensor, format: str = "int8") -> tuple[torch.T
     weight: [out, in], fp16/bf16/fp32
     format: "int8" or "fp8" (e4m3)
     returns codes [out, in], int8 or float8_e4m3fn, and scale [out] fp32: weight ≈ codes · scale[:, None]. A channel of
-    zeros has scale 1.
+    zeros has scale 1, one with a NaN scale NaN.
 
     Raises ArgumentError.
     """
@@ -26,7 +26,9 @@ def quantize_weight(weight: torch.Tensor, format: str = "int8") -> tuple[torch.T
     weight = weight.float()
     # A channel without inputs has no largest magnitude.
     magnitude = weight.abs().amax(dim=1) if weight.shape[1] else weight.new_zeros(weight.shape[0])
-    scale = torch.where(magnitude > 0, magnitude / largest, torch.ones_like(magnitude))
+    # The quotient of the least magnitudes is zero, too.
+    scale = magnitude / largest
+    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
     scaled = (weight / scale[:, None]).clamp(-largest, largest)
     return (scaled.round() if format == "int8" else scaled).to(dtype), scale
 
@@ -62,7 +64,6 @@ def check_quantized(
     check_tensor("weight_codes", weight_codes, ("out", x_codes.shape[1]), dtypes=codes, like=x_codes)
     check_tensor("x_scale", x_scale, (x_codes.shape[0],), dtypes=(torch.float32,), like=x_codes)
     check_tensor("weight_scale", weight_scale, (weight_codes.shape[0],), dtypes=(torch.float32,), like=x_codes)
-    check_epilogue(x_codes, weight_codes, bias, activation, residual)
-    check_choice("out_dtype", out_dtype, FLOATS)
+    check_epilogue(x_codes, weight_codes, bias, activation, residual, out_dtype)
     if out_scale is not None:
         check_range("out_scale", out_scale, 1e-30)
