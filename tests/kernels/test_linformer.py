@@ -109,6 +109,15 @@ def test_bounds_past_the_tokens_are_held_inside(device: torch.device) -> None:
     torch.testing.assert_close(keys[:8, 0], e[:40].T @ k[:40, 0], rtol=1e-5, atol=1e-5)
 
 
+def test_heads_may_be_two_billion_elements_apart(device: torch.device) -> None:
+    # Pages that nobody touches are not there.
+    x = torch.zeros(2**31 + 64, dtype=torch.float16, device=device).as_strided((2, 3, 16), (16, 2**30, 1))
+    x.copy_(torch.randn(2, 3, 16))
+    dense, e = x.contiguous(), projection(device, torch.float16, 2, 4)
+    outs = [project_keys_and_values(k, k, cu_seqlens_of([2], device), e, None) for k in (x, dense)]
+    assert all(map(torch.equal, *outs))
+
+
 def test_no_tokens(device: torch.device) -> None:
     q, k, v, cu_seqlens = made(device, (0, 0), 2, 32, torch.float16)
     assert linformer_attention(q, k, v, cu_seqlens, projection(device, torch.float16, 8, 4)).shape == (0, 2, 32)

@@ -47,7 +47,7 @@ def few_keys_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    head = tl.program_id(0) % HEADS
+    head = (tl.program_id(0) % HEADS).to(tl.int64)
     seq, start, length, row_first = find_tile(cu_seqlens_ptr, num_seqs, num_tokens, tl.program_id(0) // HEADS, BLOCK_M)
     rows_left = tl.maximum(length - row_first, 0)
     # A program without rows does nothing.

@@ -61,7 +61,7 @@ def few_queries_kernel(
     BLOCK_N: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    head = tl.program_id(0) % HEADS
+    head = (tl.program_id(0) % HEADS).to(tl.int64)
     seq, start, length, chunk_first = find_tile(cu_seqlens_ptr, num_seqs, num_tokens, tl.program_id(0) // HEADS, CHUNK)
     keys = tl.minimum(tl.maximum(length - chunk_first, 0), CHUNK)
 

@@ -65,7 +65,7 @@ def linformer_projection_kernel(
     BLOCK_T: tl.constexpr,
     CHUNK: tl.constexpr,
 ):
-    head = tl.program_id(0) % HEADS
+    head = (tl.program_id(0) % HEADS).to(tl.int64)
     seq, start, length, chunk_first = find_tile(cu_seqlens_ptr, num_seqs, num_tokens, tl.program_id(0) // HEADS, CHUNK)
     # Rows past the projection are never read.
     tokens = tl.maximum(tl.minimum(tl.minimum(length, max_length) - chunk_first, CHUNK), 0)
@@ -75,10 +75,10 @@ def linformer_projection_kernel(
     first_token = (start + chunk_first).to(tl.int64)
     k_ptr += first_token * k_stride + head * k_head_stride
     v_ptr += first_token * v_stride + head * v_head_stride
-    e_ptr += chunk_first.to(tl.int64) * e_stride + head.to(tl.int64) * e_head_stride
+    e_ptr += chunk_first.to(tl.int64) * e_stride + head * e_head_stride
     e_ptrs = e_ptr + token_offs.to(tl.int64)[:, None] * e_stride + rank_offs[None, :]
     if f_ptr is not None:
-        f_ptr += chunk_first.to(tl.int64) * f_stride + head.to(tl.int64) * f_head_stride
+        f_ptr += chunk_first.to(tl.int64) * f_stride + head * f_head_stride
         f_ptrs = f_ptr + token_offs.to(tl.int64)[:, None] * f_stride + rank_offs[None, :]
 
     k_acc = tl.zeros([BLOCK_R, BLOCK_D], tl.float32)

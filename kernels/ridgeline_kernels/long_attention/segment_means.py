@@ -55,7 +55,7 @@ def _store_mean(
     x_ptrs = (
         x_ptr
         + (first + token_offs.to(tl.int64))[:, None, None] * x_stride
-        + (head_offs[:, None] * x_head_stride + col_offs[None, :])[None, :, :]
+        + (head_offs.to(tl.int64)[:, None] * x_head_stride + col_offs[None, :])[None, :, :]
     )
     acc = tl.zeros([BLOCK_T, BLOCK_H, BLOCK_D], tl.float32)
     for done in range(0, count, BLOCK_T):
