@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from ridgeline_kernels.errors import ArgumentError
+from ridgeline_kernels.errors import ArgumentError, ConfigurationError
 from ridgeline_kernels.gemm.half import linear, linear_flops, linear_reference
+from ridgeline_kernels.gemm.launcher import takes_tma
 from ridgeline_kernels.language.activations import ACTIVATIONS
+from ridgeline_kernels.op import forced_kernels
 from ridgeline_kernels.parameters import looking_up
 from tests.kernels.closeness import assert_as_near_as_reference
 from tests.kernels.linear_parameters import VARIANTS, launched_with
@@ -182,6 +184,47 @@ def test_the_number_of_tokens_chooses_among_a_few_classes(device: torch.device) 
     assert set(asked) == {f"m{bound} n<=1024 plain" for bound in bounds}
 
 
+@pytest.mark.parametrize("tokens", [16, 65, 9000])
+def test_fp32_beside_fp16_has_shape_classes_of_its_own(device: torch.device, tokens: int) -> None:
+    asked: list[str] = []
+
+    def look_up(op: str, shape_class: str) -> dict[str, Any]:
+        asked.append(shape_class)
+        raise ConfigurationError("enough")
+
+    x, weight = (torch.empty(rows, 16, dtype=HALF, device=device) for rows in (tokens, 8))
+    residual = torch.empty(tokens, 8, device=device)
+    for options in (
+        {"residual": residual},
+        {"residual": residual.half(), "out_dtype": SINGLE},
+        {"residual": residual.half()},
+    ):
+        with looking_up(look_up), forced_kernels(), pytest.raises(ConfigurationError, match="enough"):
+            linear(x, weight, **options)
+    wide = {16: "m<=16 n<=1024 wide", 65: "m<=128 wide n<=1024", 9000: "m>4096 wide n<=1024"}[tokens]
+    assert asked[:2] == [wide, wide]
+    assert asked[2].endswith("n<=1024 fused")
+
+
+@pytest.mark.parametrize("variant", ["pointers", "torch"])
+def test_a_product_beyond_fp16_comes_back(device: torch.device, variant: str) -> None:
+    x, weight = torch.full((2, 100), 30.0, device=device).half(), torch.full((3, 100), 30.0, device=device).half()
+    back = torch.full((3,), -50000.0, device=device)
+    with launched_with(variant):
+        for bias in (back.half(), back):
+            assert (linear(x, weight, bias, activation="relu") == 40000).all()
+        assert (linear(x, weight, residual=back.half().expand(2, 3)) == 40000).all()
+        assert (linear(x, -weight, back + 70000 + 80000) == 10000).all()
+
+
+@pytest.mark.parametrize("variant", ["pointers", "tma"])
+def test_rows_that_are_one_row(device: torch.device, variant: str) -> None:
+    x, weight = torch.randn(1, 32, device=device).half().expand(40, 32), torch.randn(16, 32, device=device).half()
+    assert not takes_tma(x)
+    with launched_with(variant):
+        assert torch.equal(linear(x, weight), linear(x.contiguous(), weight))
+
+
 def test_compiling_sees_through_the_op() -> None:
     x, weight, bias, residual = inputs(5, 16, 8, SINGLE, torch.device("cpu"))
     traced = torch.export.export(_Layer(), (x, weight, bias, residual))
@@ -213,5 +256,9 @@ def test_errors_name_the_argument() -> None:
         linear(x, weight, residual=residual[:2])
     with pytest.raises(ArgumentError, match=r"out_dtype is torch\.int8; allowed: torch\.float16"):
         linear(x, weight, out_dtype=torch.int8)
+    with pytest.raises(ArgumentError, match="residual has dtype float64; allowed: float16, bfloat16, float32"):
+        linear(x, weight, residual=residual.double())
+    with pytest.raises(ArgumentError, match=r"out_dtype is torch\.float64; allowed: torch\.float16"):
+        linear(x, weight, out_dtype=torch.float64)
     with pytest.raises(ArgumentError, match="x is strided along its last axis"):
         linear(x.t().contiguous().t(), weight)

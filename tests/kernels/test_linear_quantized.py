@@ -185,6 +185,36 @@ def test_weights_are_quantized_like_rows(format: str) -> None:
     assert quantize_weight(weight[:, :0], format)[1].tolist() == [1.0] * 9
 
 
+@pytest.mark.parametrize("format", OPS)
+def test_weights_of_the_least_magnitudes(format: str) -> None:
+    weight = torch.tensor([[5e-44, -5e-44, 0.0], [1.0, float("nan"), 0.0]])
+    codes, scale = quantize_weight(weight, format)
+    assert not codes[0].float().any()
+    assert scale[0] == 1.0
+    assert scale[1].isnan()
+
+
+@pytest.mark.parametrize("variant", ["pointers", "split"])
+def test_nan_stays_nan(device: torch.device, variant: str) -> None:
+    x, x_scale, weight, weight_scale = codes_and_scales(3, 256, 8, "fp8", device)
+    x_scale[1] = float("nan")
+    with launched_with(variant, BLOCK_K=128):
+        codes = fp8_linear(x, x_scale, weight, weight_scale, activation="relu", out_scale=0.1)
+        y = int8_linear(x.view(torch.int8), x_scale, weight.view(torch.int8), weight_scale, activation="relu")
+    assert codes.float().isnan().any(dim=1).tolist() == [False, True, False]
+    assert y.isnan().any(dim=1).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("variant", ["pointers", "split"])
+def test_fp8_results_below_sm_89_are_stored_as_bytes(device: torch.device, variant: str) -> None:
+    arguments = codes_and_scales(5, 256, 8, "fp8", device)
+    expected = fp8_linear_reference(*arguments, None, "none", None, torch.float8_e4m3fn, 0.1)
+    with describing(Chip(80, 3)), launched_with(variant):
+        codes = fp8_linear(*arguments, out_scale=0.1)
+    assert codes.dtype == torch.float8_e4m3fn
+    assert ((codes.float() - expected.float()).abs() <= expected.float().abs().clamp(min=2**-6) / 8).all()
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 200), st.integers(0, 2**31), st.floats(1e-6, 1e4))
 def test_int8_weights_round_trip_within_half_a_step(in_size: int, seed: int, magnitude: float) -> None:
