@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from ridgeline_kernels.errors import ArgumentError
 from ridgeline_kernels.fused.segment_softmax import segment_softmax, segment_softmax_reference
+from ridgeline_kernels.launching import recording
+from ridgeline_kernels.op import forced_kernels
 from ridgeline_kernels.packing import cu_seqlens_of, spans
 from tests.kernels.closeness import assert_as_near_as_reference
 
@@ -63,6 +67,14 @@ def test_strided_tokens_and_no_tokens(device: torch.device) -> None:
     torch.testing.assert_close(segment_softmax(wide[:, 3:7], cu_seqlens), expected)
     torch.testing.assert_close(segment_softmax(wide[:, 3], cu_seqlens), expected[:, 0])
     assert segment_softmax(wide[:0], cu_seqlens_of([0, 0], device)).shape == (0, 12)
+
+
+def test_what_kernels_are_handed_is_aligned_for_any_number_of_tokens() -> None:
+    launched: list[Any] = []
+    with forced_kernels(), recording(lambda kernel, grid, args, options: launched.extend(args)):
+        for tokens in range(1, 8):
+            segment_softmax(torch.zeros(tokens, 1), cu_seqlens_of([tokens]))
+    assert all(arg.data_ptr() % 16 == 0 for arg in launched if isinstance(arg, torch.Tensor))
 
 
 def test_errors_name_the_argument() -> None:

@@ -117,7 +117,7 @@ def _rotate_rows(
         tl.store(out_row_ptr + rest_offs[None, :], rest, mask=rest_mask)
 
 
-@triton.jit(do_not_specialize=["tokens", "q_programs", "num_seqs", "steps"])
+@triton.jit(do_not_specialize=["tokens", "q_programs", "positions", "num_seqs", "steps"])
 def _rotary_kernel(
     q_ptr,
     k_ptr,

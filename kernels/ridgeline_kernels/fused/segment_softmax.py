@@ -121,7 +121,9 @@ def _segment_softmax(x: torch.Tensor, cu_seqlens: torch.Tensor) -> torch.Tensor:
     block_h, block_t, parameters = _blocks(heads, x.device)
     tiles = max_tiles(tokens, sequences, block_t)
     out = torch.empty(tokens, heads, dtype=x.dtype, device=x.device)
-    largest, total = torch.empty(2, tiles, heads, dtype=torch.float32, device=x.device).unbind()
+    # Not halves of one: where the second begins, and so whether it is aligned, would go by the number of tokens.
+    largest = torch.empty(tiles, heads, dtype=torch.float32, device=x.device)
+    total = torch.empty_like(largest)
     grid = (tiles, triton.cdiv(heads, block_h))
     counts = (sequences, tokens, heads, x.stride(0))
     blocks = {"BLOCK_H": block_h, "BLOCK_T": block_t, **parameters}
