@@ -92,6 +92,15 @@ def test_nan_is_not_hidden(device: torch.device, multi_label: bool) -> None:
     assert probabilities[0].isnan().sum() == (1 if multi_label else 9000)
 
 
+def test_float64_gives_float64(device: torch.device) -> None:
+    logits = torch.randn(3, 5, device=device, dtype=torch.float64)
+    for multi_label in (False, True):
+        probabilities, _ = classify(logits, multi_label=multi_label)
+        assert probabilities.dtype == torch.float64
+        expected = classify_reference(logits, None, multi_label)[0]
+        torch.testing.assert_close(probabilities, expected, rtol=1e-5, atol=1e-7)
+
+
 def test_errors_name_the_argument() -> None:
     with pytest.raises(ArgumentError, match=r"logits has shape \[4\]; it must be \[rows, classes\]"):
         classify(torch.randn(4))

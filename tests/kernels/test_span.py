@@ -138,6 +138,14 @@ def test_a_logit_that_is_no_number_leaves_no_span(device: torch.device, wrong: f
         assert found[2].isnan().tolist() == [True, False, True]
 
 
+def test_float64_gives_float64(device: torch.device) -> None:
+    start, end = torch.randn(2, 20, device=device, dtype=torch.float64)
+    cu_seqlens = cu_seqlens_of([20], device)
+    score = best_spans(start, end, cu_seqlens)[2]
+    assert score.dtype == torch.float64
+    torch.testing.assert_close(score, best_spans_reference(start, end, cu_seqlens, None, 30)[2], rtol=1e-5, atol=0)
+
+
 def test_errors_name_the_argument() -> None:
     start, end = torch.randn(2, 5)
     cu_seqlens = cu_seqlens_of([5])

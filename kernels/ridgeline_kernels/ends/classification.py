@@ -91,8 +91,7 @@ def _classify_kernel(
 
 def _classify(logits: torch.Tensor, bias: torch.Tensor | None, multi_label: bool) -> tuple[torch.Tensor, torch.Tensor]:
     rows, classes = logits.shape
-    probabilities = torch.empty(rows, classes, dtype=torch.float32, device=logits.device)
-    labels = torch.empty(rows, dtype=torch.int64, device=logits.device)
+    probabilities, labels = _shapes(logits, bias, multi_label)
     shape_class = "many" if classes > 1024 else "few"
     parameters = dict(launch_parameters("classify", shape_class, logits.device))
     tile = parameters.pop("TILE")
@@ -121,8 +120,8 @@ def classify(
                  strided
     bias:        [classes], fp16/bf16/fp32
     multi_label: sigmoid of each class by itself instead of softmax over all
-    returns probabilities [rows, classes] fp32, and labels [rows] int64: the class of the largest logit, of equal ones
-    the first, and where there is a NaN, the first of those. With a NaN, all of a row's softmax is NaN.
+    returns probabilities [rows, classes] fp32 (float64 of float64), and labels [rows] int64: the class of the largest
+    logit, of equal ones the first, and where there is a NaN, the first of those. With a NaN, all of a row's softmax is NaN.
 
     Raises ArgumentError.
     """

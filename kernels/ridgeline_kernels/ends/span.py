@@ -139,7 +139,9 @@ def _best_spans(
     sequences = cu_seqlens.numel() - 1
     starts = torch.empty(sequences, dtype=torch.int64, device=start_logits.device)
     ends = torch.empty_like(starts)
-    scores = torch.empty(sequences, dtype=torch.float32, device=start_logits.device)
+    scores = torch.empty(
+        sequences, dtype=torch.promote_types(start_logits.dtype, torch.float32), device=start_logits.device
+    )
     parameters = launch_parameters("best_spans", "default", start_logits.device)
     tensors = (start_logits, end_logits, cu_seqlens, allowed, starts, ends, scores)
     tokens = start_logits.shape[0]
@@ -180,7 +182,8 @@ def best_spans(
                               None is all
     max_answer_tokens:        most tokens of a span, 1 or more
     returns start and end [sequences] int64, the first and the last token of the span, counted from the sequence's
-    first, and score [sequences] fp32. Of equal sums of logits the span that starts first, then the shorter. Where no
+    first, and score [sequences] fp32 (float64 of float64). Of equal sums of logits the span that starts first, then the
+    shorter. Where no
     token is allowed, -1, -1 and 0; where an allowed token's logit is NaN or inf, -1, -1 and NaN.
 
     Raises ArgumentError.
