@@ -133,6 +133,11 @@ def test_without_a_bias_it_is_a_copy_on_the_cpu_too() -> None:
     assert out.data_ptr() != x.data_ptr()
 
 
+def test_no_columns_are_an_error() -> None:
+    with pytest.raises(ArgumentError, match="the last dimension of x is 0; it must be at least 1"):
+        quantized_bias_activation(torch.zeros(3, 0))
+
+
 def test_errors_name_the_argument() -> None:
     x = torch.randn(3, 8)
     with pytest.raises(ArgumentError, match="activation is 'swish'; allowed: 'none', 'relu', 'gelu'"):

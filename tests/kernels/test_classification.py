@@ -101,6 +101,11 @@ def test_float64_gives_float64(device: torch.device) -> None:
         torch.testing.assert_close(probabilities, expected, rtol=1e-5, atol=1e-7)
 
 
+def test_no_columns_are_an_error() -> None:
+    with pytest.raises(ArgumentError, match="the number of classes of logits is 0; it must be at least 1"):
+        classify(torch.zeros(3, 0))
+
+
 def test_errors_name_the_argument() -> None:
     with pytest.raises(ArgumentError, match=r"logits has shape \[4\]; it must be \[rows, classes\]"):
         classify(torch.randn(4))

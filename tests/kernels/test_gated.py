@@ -112,6 +112,11 @@ def test_geglu_by_tanh(device: torch.device) -> None:
     torch.testing.assert_close(geglu(gate, up, approximate="tanh"), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_no_columns_are_an_error() -> None:
+    with pytest.raises(ArgumentError, match="the number of columns of the gate is 0; it must be at least 1"):
+        quantized_gated_activation(torch.zeros(3, 0), activation="silu")
+
+
 def test_errors_name_the_argument() -> None:
     gate_up = torch.randn(3, 8)
     with pytest.raises(ArgumentError, match="gate_up has 7 columns; it must have two halves of one size"):

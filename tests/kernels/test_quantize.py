@@ -107,6 +107,11 @@ def test_rows_too_wide_for_registers(device: torch.device, format: str) -> None:
     assert (codes[0].float() != expected[0].float()).float().mean() < 0.01
 
 
+def test_no_columns_are_an_error() -> None:
+    with pytest.raises(ArgumentError, match="the last dimension of x is 0; it must be at least 1"):
+        quantize_rows(torch.zeros(3, 0))
+
+
 def test_errors_name_the_argument() -> None:
     with pytest.raises(ArgumentError, match=r"x has shape \[4\]; it must be \[tokens, dim\]"):
         quantize_rows(torch.randn(4))

@@ -70,6 +70,13 @@ def test_strided_rows_their_order_and_no_rows(device: torch.device) -> None:
     assert softmax(wide[:0]).shape == (0, 640)
 
 
+def test_no_columns_are_an_error() -> None:
+    with pytest.raises(ArgumentError, match="the last dimension of x is 0; it must be at least 1"):
+        softmax(torch.zeros(3, 0))
+    with pytest.raises(ArgumentError, match="bias must be a torch.Tensor, not list"):
+        softmax(torch.zeros(3, 1), bias=[0.0])  # type: ignore[arg-type]
+
+
 def test_errors_name_the_argument() -> None:
     x = torch.randn(3, 8)
     with pytest.raises(ArgumentError, match=r"x has shape \[8\]; it must be \[rows, n\]"):

@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ridgeline_kernels.arguments import check_tensor
+from ridgeline_kernels.arguments import check_range, check_tensor
 from ridgeline_kernels.language.activations import apply_activation
 from ridgeline_kernels.language.online_softmax import add_block, exp, finite
 from ridgeline_kernels.launching import launch
@@ -121,11 +121,13 @@ def classify(
     bias:        [classes], fp16/bf16/fp32
     multi_label: sigmoid of each class by itself instead of softmax over all
     returns probabilities [rows, classes] fp32 (float64 of float64), and labels [rows] int64: the class of the largest
-    logit, of equal ones the first, and where there is a NaN, the first of those. With a NaN, all of a row's softmax is NaN.
+    logit, of equal ones the first, and where there is a NaN, the first of those. With a NaN, all of a row's
+    softmax is NaN.
 
     Raises ArgumentError.
     """
     check_tensor("logits", logits, ("rows", "classes"))
+    check_range("the number of classes of logits", logits.shape[1], 1)
     if bias is not None:
         check_tensor("bias", bias, (logits.shape[1],), like=logits)
     probabilities, labels = _op(logits, bias, multi_label)

@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ridgeline_kernels.arguments import check_choice, check_same_dtype, check_tensor
+from ridgeline_kernels.arguments import check_choice, check_range, check_same_dtype, check_tensor
 from ridgeline_kernels.fused.quantize import quantize_rows, quantize_rows_reference
 from ridgeline_kernels.language.activations import ACTIVATIONS, apply_activation
 from ridgeline_kernels.language.rounding import CODES, codes_for_store, row_scale, to_code
@@ -171,6 +171,7 @@ def quantized_bias_activation(
     Raises ArgumentError.
     """
     _check(x, bias, activation)
+    check_range("the last dimension of x", x.shape[1], 1)
     check_choice("format", format, tuple(CODES))
     codes, scale = _quantized_op(x, bias, activation, format)
     return codes, scale

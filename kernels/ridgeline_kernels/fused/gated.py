@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ridgeline_kernels.arguments import check_choice, check_same_dtype, check_tensor
+from ridgeline_kernels.arguments import check_choice, check_range, check_same_dtype, check_tensor
 from ridgeline_kernels.errors import ArgumentError
 from ridgeline_kernels.fused.activation import WIDEST_QUANTIZED_ROW_BYTES
 from ridgeline_kernels.fused.quantize import quantize_rows, quantize_rows_reference
@@ -245,6 +245,7 @@ def quantized_gated_activation(
     """
     check_choice("format", format, tuple(CODES))
     gate, up = _halves(gate_up, up, activation, bias, gate_first)
+    check_range("the number of columns of the gate", gate.shape[1], 1)
     codes, scale = _quantized_op(gate, up, bias, activation, gate_first, format)
     return codes, scale
 

@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ridgeline_kernels.arguments import check_choice, check_tensor
+from ridgeline_kernels.arguments import check_choice, check_range, check_tensor
 from ridgeline_kernels.language.rounding import CODES, codes_for_store, row_scale, to_code
 from ridgeline_kernels.launching import launch
 from ridgeline_kernels.numerics import compute_dtype
@@ -101,6 +101,7 @@ def quantize_rows(x: torch.Tensor, format: str = "int8") -> tuple[torch.Tensor, 
     Raises ArgumentError.
     """
     check_tensor("x", x, ("tokens", "dim"))
+    check_range("the last dimension of x", x.shape[1], 1)
     check_choice("format", format, tuple(CODES))
     codes, scale = _op(x, format)
     return codes, scale

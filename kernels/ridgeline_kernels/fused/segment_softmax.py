@@ -15,7 +15,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ridgeline_kernels.arguments import check_cu_seqlens, check_tensor
+from ridgeline_kernels.arguments import check_cu_seqlens, check_range, check_tensor
 from ridgeline_kernels.errors import ArgumentError
 from ridgeline_kernels.language.online_softmax import add_block, exp, finite
 from ridgeline_kernels.language.tiles import find_tile
@@ -148,10 +148,12 @@ def segment_softmax(x: torch.Tensor, cu_seqlens: torch.Tensor) -> torch.Tensor:
 
     Raises ArgumentError.
     """
-    if x.dim() not in (1, 2):
+    is_tensor = isinstance(x, torch.Tensor)
+    if is_tensor and x.dim() not in (1, 2):
         raise ArgumentError(f"x has shape {list(x.shape)}; it must be [tokens] or [tokens, heads]")
-    columns = x[:, None] if x.dim() == 1 else x
+    columns = x[:, None] if is_tensor and x.dim() == 1 else x
     check_tensor("x", columns, ("tokens", "heads"))
+    check_range("the number of heads of x", columns.shape[1], 1)
     check_cu_seqlens("cu_seqlens", cu_seqlens, x.shape[0], like=x)
     out: torch.Tensor = _op(columns, cu_seqlens)
     return out.view(x.shape)

@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ridgeline_kernels.arguments import check_tensor
+from ridgeline_kernels.arguments import check_range, check_tensor
 from ridgeline_kernels.errors import ArgumentError
 from ridgeline_kernels.language.online_softmax import add_block, exp, finite
 from ridgeline_kernels.launching import launch
@@ -111,9 +111,10 @@ def softmax(x: torch.Tensor, *, scale: float = 1.0, bias: torch.Tensor | None = 
     Raises ArgumentError.
     """
     check_tensor("x", x, ("rows", "n"))
+    check_range("the last dimension of x", x.shape[1], 1)
     if bias is not None:
-        if bias.dim() not in (1, 2):
+        if isinstance(bias, torch.Tensor) and bias.dim() not in (1, 2):
             raise ArgumentError(f"bias has shape {list(bias.shape)}; it must be [n] or [rows, n]")
-        check_tensor("bias", bias, x.shape[-bias.dim() :], like=x)
+        check_tensor("bias", bias, x.shape[-bias.dim() :] if isinstance(bias, torch.Tensor) else ("n",), like=x)
     out: torch.Tensor = _op(x, float(scale), bias)
     return out
