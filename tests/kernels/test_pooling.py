@@ -123,6 +123,11 @@ def test_nan_is_not_hidden(device: torch.device, method: str) -> None:
     assert out.isnan().nonzero().tolist() == [[0, 3], [1, 5]]
 
 
+def test_no_columns_are_no_numbers(device: torch.device) -> None:
+    for method in METHODS:
+        assert pool(torch.zeros(4, 0, device=device), cu_seqlens_of([3, 1], device), method).shape == (2, 0)
+
+
 def test_errors_name_the_argument() -> None:
     hidden, cu_seqlens = torch.randn(4, 8), cu_seqlens_of([4])
     with pytest.raises(ArgumentError, match="method is 'cls'; allowed: 'mean', 'first', 'last', 'max'"):

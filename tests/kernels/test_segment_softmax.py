@@ -80,7 +80,7 @@ def test_what_kernels_are_handed_is_aligned_for_any_number_of_tokens() -> None:
 def test_no_columns_are_an_error() -> None:
     with pytest.raises(ArgumentError, match="the number of heads of x is 0; it must be at least 1"):
         segment_softmax(torch.zeros(3, 0), cu_seqlens_of([3]))
-    with pytest.raises(ArgumentError, match="x must be a torch.Tensor, not list"):
+    with pytest.raises(ArgumentError, match=r"x must be a torch\.Tensor, not list"):
         segment_softmax([0.0], cu_seqlens_of([1]))  # type: ignore[arg-type]
 
 

@@ -73,7 +73,7 @@ def test_strided_rows_their_order_and_no_rows(device: torch.device) -> None:
 def test_no_columns_are_an_error() -> None:
     with pytest.raises(ArgumentError, match="the last dimension of x is 0; it must be at least 1"):
         softmax(torch.zeros(3, 0))
-    with pytest.raises(ArgumentError, match="bias must be a torch.Tensor, not list"):
+    with pytest.raises(ArgumentError, match=r"bias must be a torch\.Tensor, not list"):
         softmax(torch.zeros(3, 1), bias=[0.0])  # type: ignore[arg-type]
 
 

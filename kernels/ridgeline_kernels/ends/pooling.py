@@ -185,7 +185,7 @@ def _blocks(dim: int, itemsize: int, parameters: Mapping[str, Any], *, whole_row
     """Blocks of rows of about TILE_BYTES; rows of more than twice as many are not loaded ahead."""
     blocks = dict(parameters)
     tile, widest = blocks.pop("TILE_BYTES") // itemsize, blocks.pop("BLOCK_D")
-    block = triton.next_power_of_2(dim) if whole_rows else column_block(dim, widest)
+    block = triton.next_power_of_2(max(dim, 1)) if whole_rows else column_block(dim, widest)
     stages = blocks.pop("STAGES") if block <= 2 * tile else 1
     return {**blocks, "BLOCK_D": block, "ROWS": max(1, tile // block), "STAGES": stages}
 
