@@ -147,6 +147,12 @@ def test_errors_name_the_argument() -> None:
         disentangled_attention(q, k, v, cu_seqlens, buckets[1:], **products)
     with pytest.raises(ArgumentError, match="buckets names columns 0 to 31; there are 20"):
         disentangled_attention(q, k, v, cu_seqlens, buckets, content_to_position=by_query[..., :20])
+    with pytest.raises(ArgumentError, match=r"content_to_position must be a torch\.Tensor, not float"):
+        disentangled_attention(q, k, v, cu_seqlens, buckets, content_to_position=0.5)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="position_to_content's number of columns is 0; it must be at least 1"):
+        disentangled_attention(q, k, v, cu_seqlens, buckets, position_to_content=by_query[..., :0])
+    with pytest.raises(ArgumentError, match="scale is 1e-50; it must be from"):
+        disentangled_attention(q, k, v, cu_seqlens, buckets, scale=1e-50, **products)
     with pytest.raises(ArgumentError, match="scale is"):
         disentangled_attention(q, k, v, cu_seqlens, buckets, scale=0.0, **products)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from ridgeline_kernels.arguments import check_cu_seqlens, check_range, check_same_dtype, check_tensor, shows_values
@@ -9,6 +11,8 @@ from ridgeline_kernels.errors import ArgumentError
 
 MAX_HEAD_DIM = 256
 UNLIMITED = -1
+SMALLEST_FACTOR = 1e-30
+"""Of what multiplies or divides scores: its products with what else does are not 0 in fp32."""
 # Sums of two of these still fit an int32.
 _FARTHEST = 2**29
 
@@ -71,12 +75,31 @@ def check_biases(
                 raise ArgumentError(f"bias covers {size} positions of {name}; the longest sequence has {longest}")
 
 
+def check_scale(scale: float) -> None:
+    """Raise ArgumentError unless `scale` is above 0, in fp32 too."""
+    if not scale > 0:
+        raise ArgumentError(f"scale is {scale}; it must be above 0")
+    check_range("scale", scale, SMALLEST_FACTOR, 1 / SMALLEST_FACTOR)
+
+
+def check_softcap(softcap: float) -> None:
+    """Raise ArgumentError unless `softcap` is 0, or above it in fp32 too."""
+    check_range("softcap", softcap, 0.0)
+    if softcap:
+        check_range("softcap, if not 0,", softcap, SMALLEST_FACTOR, 1 / SMALLEST_FACTOR)
+
+
 def window_sides(window: tuple[int, int] | None, causal: bool) -> tuple[int, int]:
     """How many keys a query sees to its left and right, -1 for all; a causal query sees none to its right.
 
     Raises ArgumentError.
     """
-    left, right = window if window is not None else (UNLIMITED, UNLIMITED)
+    if window is None:
+        return UNLIMITED, 0 if causal else UNLIMITED
+    is_pair = isinstance(window, Sequence) and len(window) == 2
+    if not is_pair or not all(isinstance(side, int | torch.SymInt) for side in window):
+        raise ArgumentError(f"window is {window!r}; it must be a pair of integers: (left, right), -1 for all")
+    left, right = window
     check_range("window's left", left, UNLIMITED)
     check_range("window's right", right, UNLIMITED)
     return min(left, _FARTHEST), 0 if causal else min(right, _FARTHEST)

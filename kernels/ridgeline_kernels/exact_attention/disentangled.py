@@ -15,9 +15,9 @@ import torch
 import triton
 import triton.language as tl
 
-from ridgeline_kernels.arguments import check_same_dtype, check_tensor, shows_values
+from ridgeline_kernels.arguments import check_range, check_same_dtype, check_tensor, shows_values
 from ridgeline_kernels.errors import ArgumentError
-from ridgeline_kernels.exact_attention.arguments import check_bounds, check_qkv
+from ridgeline_kernels.exact_attention.arguments import check_bounds, check_qkv, check_scale
 from ridgeline_kernels.exact_attention.reference import distances, masked_softmax
 from ridgeline_kernels.exact_attention.rows import accumulate, dot_rows, load_rows, split_head_dim, store_rows
 from ridgeline_kernels.exact_attention.softmax import LOG2_E, online_softmax
@@ -250,17 +250,19 @@ def disentangled_attention(
     given = {name: term for name, term in terms.items() if term is not None}
     if not given:
         raise ArgumentError("content_to_position and position_to_content are both None; give one, or use attention")
-    columns = next(iter(given.values())).shape[-1]
+    widths: list[int] = []
     for name, term in given.items():
-        check_tensor(name, term, (q.shape[0], q.shape[1], columns), like=q)
+        check_tensor(name, term, (*q.shape[:2], widths[0] if widths else "columns"), like=q)
         check_same_dtype(name, term, "q", q)
+        check_range(f"{name}'s number of columns", term.shape[2], 1)
+        widths.append(term.shape[2])
+    columns = widths[0]
     check_tensor("buckets", buckets, ("2 * reach + 1",), dtypes=(torch.int32,), like=q)
     if buckets.shape[0] % 2 == 0:
         raise ArgumentError(f"buckets has {buckets.shape[0]} elements; it needs an odd number: from -reach to reach")
     if shows_values(buckets) and (int(buckets.min()) < 0 or int(buckets.max()) >= columns):
         raise ArgumentError(f"buckets names columns {int(buckets.min())} to {int(buckets.max())}; there are {columns}")
     scale = (q.shape[2] * (1 + len(given))) ** -0.5 if scale is None else float(scale)
-    if not scale > 0:
-        raise ArgumentError(f"scale is {scale}; it must be above 0")
+    check_scale(scale)
     out: torch.Tensor = _op(q, k, v, cu_seqlens, buckets, content_to_position, position_to_content, scale)
     return out

@@ -18,6 +18,12 @@ RUN_TIME_NUMBERS = [
     "left",
     "right",
     "reach",
+    "q_stride",
+    "q_head_stride",
+    "k_stride",
+    "k_head_stride",
+    "v_stride",
+    "v_head_stride",
     "bias_head_stride",
     "bias_stride",
     "bias_rows",
@@ -113,6 +119,7 @@ def attention_kernel(
     HAS_SOFTCAP: tl.constexpr,
     BIAS_ALIGNED: tl.constexpr,
     PRECISION: tl.constexpr,
+    STRIDE_UNIT: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     EDGE_STAGES: tl.constexpr,
@@ -120,7 +127,13 @@ def attention_kernel(
 ):
     HAS_ALIBI: tl.constexpr = slopes_ptr is not None
     HAS_RELATIVE: tl.constexpr = relative_ptr is not None
+    # Strides come in units, so that the compiler knows what divides them.
+    q_stride *= STRIDE_UNIT
+    k_stride *= STRIDE_UNIT
+    v_stride *= STRIDE_UNIT
     head = tl.program_id(1)
+    head_units = head.to(tl.int64) * STRIDE_UNIT
+    kv_head_units = (head // GROUP).to(tl.int64) * STRIDE_UNIT
     seq, q_start, q_len, row_first = find_tile(cu_q_ptr, num_seqs, num_q, tl.program_id(0), BLOCK_M)
     rows_left = tl.maximum(q_len - row_first, 0)
     if HAS_RIGHT:
@@ -139,21 +152,20 @@ def attention_kernel(
     row_offs = tl.arange(0, BLOCK_M)
     q_pos = row_first + shift + row_offs
     q_token = (q_start + row_first).to(tl.int64)
-    wide_head = head.to(tl.int64)
     q, q_tail = load_rows(
-        q_ptr + q_token * q_stride + wide_head * q_head_stride,
+        q_ptr + q_token * q_stride + head_units * q_head_stride,
         q_stride, row_offs, rows_left, HEAD_DIM, BLOCK_D, TAIL, False,
     )  # fmt: skip
     kv_head = head // GROUP
-    k_ptr += k_start.to(tl.int64) * k_stride + kv_head.to(tl.int64) * k_head_stride
-    v_ptr += k_start.to(tl.int64) * v_stride + kv_head.to(tl.int64) * v_head_stride
+    k_ptr += k_start.to(tl.int64) * k_stride + kv_head_units * k_head_stride
+    v_ptr += k_start.to(tl.int64) * v_stride + kv_head_units * v_head_stride
     slope = 0.0
     if HAS_ALIBI:
         slope = tl.load(slopes_ptr + head).to(tl.float32)
     if HAS_RELATIVE:
-        relative_ptr += wide_head * (2 * reach + 1)
+        relative_ptr += head.to(tl.int64) * (2 * reach + 1)
     if bias_ptr is not None:
-        bias_ptr += wide_head * bias_head_stride + row_first.to(tl.int64) * bias_stride
+        bias_ptr += head.to(tl.int64) * bias_head_stride + row_first.to(tl.int64) * bias_stride
         bias_rows = tl.minimum(rows_left, bias_rows - row_first)
 
     row_max = tl.full([BLOCK_M], float("-inf"), tl.float32)

@@ -14,6 +14,8 @@ blocks, by the bulk copies of Hopper (TMA), where layout and alignment allow the
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -26,6 +28,7 @@ from ridgeline_kernels.parameters import launch_parameters
 SHORT_TOKENS = 32
 MEDIUM_TOKENS = 128
 WINDOW_TOKENS = 256
+_FAR_ROWS = 2**23
 
 
 def shape_class(
@@ -64,6 +67,16 @@ def launch_options(op: str, q: torch.Tensor, classed: str) -> tuple[dict[str, An
     precision = "ieee" if q.dtype == torch.float32 else "tf32"
     options.update(HEAD_DIM=q.shape[2], BLOCK_D=block_d, TAIL=tail, PRECISION=precision)
     return options, by_descriptor
+
+
+def with_near_rows(rows: torch.Tensor) -> torch.Tensor:
+    """`rows`, or a copy where the offsets of a tile's rows would not fit an int32."""
+    return rows.contiguous() if rows.stride(0) >= _FAR_ROWS else rows
+
+
+def stride_unit(strides: Iterable[int]) -> int:
+    """The largest power of two up to 16 that divides all strides: how many elements a load may take at once."""
+    return math.gcd(16, *strides)
 
 
 def descriptor(rows: torch.Tensor, block_rows: int, block_d: int) -> TensorDescriptor | None:

@@ -9,11 +9,22 @@ from __future__ import annotations
 
 import torch
 
-from ridgeline_kernels.arguments import check_range
-from ridgeline_kernels.errors import ArgumentError
-from ridgeline_kernels.exact_attention.arguments import check_biases, check_bounds, check_qkv, window_sides
+from ridgeline_kernels.exact_attention.arguments import (
+    check_biases,
+    check_bounds,
+    check_qkv,
+    check_scale,
+    check_softcap,
+    window_sides,
+)
 from ridgeline_kernels.exact_attention.kernel import attention_kernel
-from ridgeline_kernels.exact_attention.launch_options import descriptor, launch_options, shape_class
+from ridgeline_kernels.exact_attention.launch_options import (
+    descriptor,
+    launch_options,
+    shape_class,
+    stride_unit,
+    with_near_rows,
+)
 from ridgeline_kernels.exact_attention.reference import attention_reference
 from ridgeline_kernels.launching import launch
 from ridgeline_kernels.op import register
@@ -38,6 +49,7 @@ def _attention(
         return attention_reference(
             q, k, v, cu_seqlens, cu_seqlens_k, scale, left, right, softcap, alibi_slopes, relative_bias, bias
         )
+    q, k, v = (with_near_rows(x) for x in (q, k, v))
     tokens, heads, _ = q.shape
     sequences = cu_seqlens.numel() - 1
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
@@ -58,6 +70,8 @@ def _attention(
         if bias is None
         else (bias.stride(0) if bias.shape[0] > 1 else 0, bias.stride(1), bias.shape[1], bias.shape[2])
     )
+    strides = [stride for x in (q, k, v) for stride in x.stride()[:2]]
+    unit = stride_unit(strides)
     launch(
         attention_kernel,
         (max_tiles(tokens, sequences, options["BLOCK_M"]), heads),
@@ -75,12 +89,7 @@ def _attention(
         sequences,
         tokens,
         k.shape[0],
-        q.stride(0),
-        q.stride(1),
-        k.stride(0),
-        k.stride(1),
-        v.stride(0),
-        v.stride(1),
+        *(stride // unit for stride in strides),
         scale,
         softcap,
         left,
@@ -95,6 +104,7 @@ def _attention(
         HAS_LEFT=left >= 0,
         HAS_RIGHT=right >= 0,
         HAS_SOFTCAP=softcap > 0,
+        STRIDE_UNIT=unit,
         BIAS_ALIGNED=bias_stride % 8 == 0 and bias_cols % 8 == 0 and bias_head_stride % 8 == 0,
         **options,
     )
@@ -159,10 +169,9 @@ def attention(
     check_qkv(q, k, v)
     check_bounds(q, k, cu_seqlens, cu_seqlens_k)
     check_biases(q, cu_seqlens, cu_seqlens_k, alibi_slopes, relative_bias, bias)
-    check_range("softcap", softcap, 0.0)
+    check_softcap(softcap)
     scale = q.shape[2] ** -0.5 if scale is None else float(scale)
-    if not scale > 0:
-        raise ArgumentError(f"scale is {scale}; it must be above 0")
+    check_scale(scale)
     left, right = window_sides(window, causal)
     out: torch.Tensor = _op(
         q, k, v, cu_seqlens, cu_seqlens_k, scale, left, right, float(softcap), alibi_slopes, relative_bias, bias
