@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from ridgeline_kernels.errors import ArgumentError
 from ridgeline_kernels.exact_attention.reference import attention_reference
+from ridgeline_kernels.launching import recording
+from ridgeline_kernels.long_attention.global_rows import attend_global_rows
 from ridgeline_kernels.long_attention.local_global import (
     local_global_attention,
     local_global_flops,
@@ -98,6 +102,19 @@ def test_a_sequence_s_result_is_its_own_and_strides_do_not_matter(device: torch.
     assert torch.equal(torch.cat([again[123:], again[:123]]), together)
     none = local_global_attention(q[:0], k[:0], v[:0], cu_seqlens_of([0], device), window=3, global_tokens=2)
     assert none.shape == (0, 2, 32)
+
+
+def test_parts_of_global_rows_grow_with_the_tokens_not_with_the_sequences() -> None:
+    q, out = torch.empty(2, 4096, 2, 64, device="meta").half()
+    shapes = []
+    with recording(lambda kernel, grid, args, options: shapes.extend(_shapes_of(args, 4))):
+        for sequences in (1, 1000):
+            attend_global_rows(q, q, q, torch.empty(sequences + 1, device="meta").int(), 100, 0.1, out)
+    assert shapes == [(2 * (4096 // 512 + 1), 100, 2, 64)] * 4
+
+
+def _shapes_of(args: tuple[Any, ...], ndim: int) -> list[tuple[int, ...]]:
+    return [tuple(arg.shape) for arg in args if isinstance(arg, torch.Tensor) and arg.ndim == ndim]
 
 
 def test_float64_is_computed_in_float64(device: torch.device) -> None:

@@ -113,6 +113,16 @@ def test_bounds_past_the_tokens_are_held_inside(device: torch.device) -> None:
     assert torch.equal(out, expected)
 
 
+def test_heads_may_be_two_billion_elements_apart(device: torch.device) -> None:
+    # Pages that nobody touches are not there.
+    x = torch.zeros(2**31 + 64, dtype=torch.float16, device=device).as_strided((3, 3, 16), (16, 2**30, 1))
+    x.copy_(torch.randn(3, 3, 16))
+    conv = torch.randn(3, 3, device=device).half()
+    # One sequence within the landmarks, one past them.
+    args = (cu_seqlens_of([1, 2], device), conv, 1, 1, 0.25)
+    assert torch.equal(*(OPS["nystrom_attention"](q, q, q, *args) for q in (x, x.contiguous())))
+
+
 def test_no_tokens(device: torch.device) -> None:
     q, k, v, cu_seqlens = made(device, (0, 0), 2, 32, torch.float16)
     assert nystrom_attention(q, k, v, cu_seqlens).shape == (0, 2, 32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,8 @@ import triton
 import triton.language as tl
 from torch.nn import functional
 
-from ridgeline_kernels.launching import launch
-from ridgeline_kernels.long_attention.chunks import max_parts, part_number
+from ridgeline_kernels.launching import launch, recording
+from ridgeline_kernels.long_attention.chunks import max_long, max_parts, part_number
 from ridgeline_kernels.long_attention.few_queries import few_query_attention, few_query_attention_reference
 from ridgeline_kernels.long_attention.pseudo_inverse import (
     landmark_values,
@@ -44,6 +45,31 @@ def test_every_chunk_of_a_long_sequence_has_a_number_of_its_own(device: torch.de
     launch(_part_numbers_kernel, (len(chunks),), numbers, starts, firsts, CHUNK=chunk)
     assert len(set(numbers.tolist())) == len(chunks)
     assert 0 <= int(numbers.min()) <= int(numbers.max()) < max_parts(sum(lengths), chunk)
+
+
+def test_scratch_is_for_the_sequences_that_may_be_inverted() -> None:
+    tokens, landmarks = 4096, 100
+    means, y = (
+        torch.empty(512, landmarks, 2, 64, device="meta").half(),
+        torch.empty(512, landmarks, 2, 64, device="meta"),
+    )
+    v, cu_seqlens = torch.empty(tokens, 2, 64, device="meta").half(), torch.empty(513, device="meta").int()
+    launched: list[tuple[Any, ...]] = []
+    with (
+        launching_with(landmark_values={"ROWS": 64}),
+        recording(lambda kernel, grid, args, options: launched.append(args)),
+    ):
+        landmark_values(means, means, y, v, cu_seqlens, 6, 0.1)
+    ((*_, scratch),) = ([arg for arg in args[:6] if arg.dtype == torch.float32] for args in launched)
+    assert scratch.numel() == tokens // (landmarks + 1) * 2 * 5 * 128 * 128
+
+
+@pytest.mark.parametrize("lengths", [(9, 9, 9), (3, 8, 30, 1, 12, 0, 9)], ids=str)
+def test_every_sequence_past_the_landmarks_has_a_number_of_its_own(lengths: tuple[int, ...]) -> None:
+    starts = [start for start, end in pairwise(cu_seqlens_of(lengths).tolist()) if end - start > 8]
+    numbers = {start // 9 for start in starts}
+    assert len(numbers) == len(starts)
+    assert max(numbers) < max_long(sum(lengths), 8)
 
 
 def test_no_sequence_is_longer_than_all_tokens() -> None:

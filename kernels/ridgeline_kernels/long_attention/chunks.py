@@ -5,6 +5,9 @@ position, whatever the number of sequences: chunk j of a sequence that starts at
 and has number 2 · (position // CHUNK), plus 1 unless it is its sequence's first. Within a sequence positions differ by
 CHUNK; of two sequences longer than a chunk, only the last chunk of one and the first chunk of the next can share
 position // CHUNK. So no two chunks share a number.
+
+What a sequence longer than SHORT tokens needs once has number start // (SHORT + 1): such sequences start at least
+SHORT + 1 tokens after each other.
 """
 
 from __future__ import annotations
@@ -16,6 +19,17 @@ import triton.language as tl
 def max_parts(tokens: int, chunk: int) -> int:
     """The most partial results that sequences longer than `chunk` need among `tokens` tokens; 0 if none is longer."""
     return 2 * (tokens // chunk + 1) if tokens > chunk else 0
+
+
+def max_long(tokens: int, short: int) -> int:
+    """The most sequences longer than `short` among `tokens` tokens."""
+    return tokens // (short + 1)
+
+
+@triton.jit
+def long_number(start, SHORT: tl.constexpr):
+    """Number of the sequence, longer than SHORT, that starts at token `start`, among all such sequences."""
+    return (start // (SHORT + 1)).to(tl.int64)
 
 
 @triton.jit

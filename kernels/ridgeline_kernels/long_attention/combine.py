@@ -13,6 +13,7 @@ import triton
 import triton.language as tl
 
 from ridgeline_kernels.launching import launch
+from ridgeline_kernels.long_attention.chunks import part_number, sequence_bounds
 from ridgeline_kernels.parameters import launch_parameters
 
 
@@ -75,22 +76,21 @@ def _combine_spans_kernel(
     ROWS: tl.constexpr,
 ):
     seq = tl.program_id(0)
-    start = tl.minimum(tl.maximum(tl.load(cu_seqlens_ptr + seq), 0), num_tokens)
-    end = tl.minimum(tl.maximum(tl.load(cu_seqlens_ptr + seq + 1), start), num_tokens)
-    row_offs = tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS)
-    is_row = row_offs < tl.minimum(max_rows, (end - start) * heads)
-    dim_offs = tl.arange(0, BLOCK_D)
-    acc = tl.zeros([ROWS, BLOCK_D], tl.float32)
-    top = tl.full([ROWS], float("-inf"), tl.float32)
-    total = tl.zeros([ROWS], tl.float32)
-    first_part = start // SPAN + seq
-    for part in range(first_part, first_part + tl.cdiv(end - start, SPAN)):
-        first = tl.cast(part, tl.int64) * max_rows
-        acc, top, total = _take_in(
-            parts_ptr + first * HEAD_DIM, lse_ptr + first, row_offs, is_row, dim_offs, acc, top, total, HEAD_DIM
-        )
-    out_ptr += start.to(tl.int64) * heads * HEAD_DIM
-    _store_rows(out_ptr, row_offs, is_row, dim_offs, acc, total, HEAD_DIM)
+    start, length = sequence_bounds(cu_seqlens_ptr, seq, num_tokens)
+    if length > SPAN:
+        row_offs = tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS)
+        is_row = row_offs < tl.minimum(max_rows, length * heads)
+        dim_offs = tl.arange(0, BLOCK_D)
+        acc = tl.zeros([ROWS, BLOCK_D], tl.float32)
+        top = tl.full([ROWS], float("-inf"), tl.float32)
+        total = tl.zeros([ROWS], tl.float32)
+        for span_first in range(0, length, SPAN):
+            first = part_number(start, tl.cast(span_first, tl.int32), SPAN) * max_rows
+            acc, top, total = _take_in(
+                parts_ptr + first * HEAD_DIM, lse_ptr + first, row_offs, is_row, dim_offs, acc, top, total, HEAD_DIM
+            )
+        out_ptr += start.to(tl.int64) * heads * HEAD_DIM
+        _store_rows(out_ptr, row_offs, is_row, dim_offs, acc, total, HEAD_DIM)
 
 
 def _parameters(head_dim: int, device: torch.device) -> Mapping[str, Any]:
@@ -114,11 +114,11 @@ def combine_rounds(parts: torch.Tensor, lse: torch.Tensor, out: torch.Tensor) ->
 def combine_spans(
     parts: torch.Tensor, lse: torch.Tensor, cu_seqlens: torch.Tensor, out: torch.Tensor, span: int
 ) -> None:
-    """Write the combinations of the spans of each sequence to its first rows of `out`.
+    """Write the combinations of the spans of each sequence longer than one to its first rows of `out`.
 
-    parts: [tiles, max_rows, heads, head_dim] for the tiles of `span` tokens that the sequences are cut into, numbered
-           as by `packing.max_tiles`; lse: fp32 [tiles, max_rows, heads] in units of log 2
-    out:   [tokens, heads, head_dim], dense; its first min(max_rows, length) rows of every sequence are written
+    parts: [parts, max_rows, heads, head_dim] for the chunks of `span` tokens that these sequences are cut into,
+           numbered as in `chunks`; lse: fp32 [parts, max_rows, heads] in units of log 2
+    out:   [tokens, heads, head_dim], dense; its first min(max_rows, length) rows of these sequences are written
     """
     tokens, heads, head_dim = out.shape
     max_rows = parts.shape[1]

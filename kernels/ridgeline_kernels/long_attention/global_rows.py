@@ -1,7 +1,7 @@
 """Attention of each sequence's first tokens to all of its tokens: few queries, many keys.
 
 One program takes a span of the keys for a tile of these queries, so that one long sequence fills the device; then the
-spans are combined.
+spans are combined. A sequence within one span is written at once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import triton.language as tl
 from ridgeline_kernels.exact_attention.softmax import LOG2_E, online_softmax
 from ridgeline_kernels.language.tiles import find_tile
 from ridgeline_kernels.launching import launch
+from ridgeline_kernels.long_attention.chunks import max_parts, part_number
 from ridgeline_kernels.long_attention.combine import combine_spans
 from ridgeline_kernels.packing import max_tiles
 from ridgeline_kernels.parameters import launch_parameters
@@ -26,6 +27,7 @@ def _global_rows_kernel(
     q_ptr,
     k_ptr,
     v_ptr,
+    out_ptr,
     parts_ptr,
     lse_ptr,
     cu_seqlens_ptr,
@@ -47,9 +49,8 @@ def _global_rows_kernel(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    tile = tl.program_id(0)
     head = tl.program_id(1)
-    _, start, length, first = find_tile(cu_seqlens_ptr, num_seqs, num_tokens, tile, SPAN)
+    _, start, length, first = find_tile(cu_seqlens_ptr, num_seqs, num_tokens, tl.program_id(0), SPAN)
     if first < length:
         rows = tl.program_id(2) * BLOCK_M + tl.arange(0, BLOCK_M)
         is_row = rows < tl.minimum(max_rows, length)
@@ -79,10 +80,15 @@ def _global_rows_kernel(
             acc = acc * rescale[:, None]
             acc = tl.dot(weights.to(v.dtype), v, acc, input_precision="ieee")
 
-        part_rows = (tile.to(tl.int64) * max_rows + rows) * heads + head
-        part_ptrs = parts_ptr + part_rows[:, None] * HEAD_DIM + dim_offs[None, :]
-        tl.store(part_ptrs, acc / row_sum[:, None], mask=is_row[:, None] & is_dim)
-        tl.store(lse_ptr + part_rows, row_max + tl.log2(row_sum), mask=is_row)
+        acc = acc / row_sum[:, None]
+        mask = is_row[:, None] & is_dim
+        if length <= SPAN:
+            out_ptrs = out_ptr + (q_tokens[:, None] * heads + head) * HEAD_DIM + dim_offs[None, :]
+            tl.store(out_ptrs, acc.to(out_ptr.dtype.element_ty), mask=mask)
+        else:
+            part_rows = (part_number(start, first, SPAN) * max_rows + rows) * heads + head
+            tl.store(parts_ptr + part_rows[:, None] * HEAD_DIM + dim_offs[None, :], acc, mask=mask)
+            tl.store(lse_ptr + part_rows, row_max + tl.log2(row_sum), mask=is_row)
 
 
 def _parameters(head_dim: int, rows: int, dtype: torch.dtype, device: torch.device) -> Mapping[str, Any]:
@@ -110,15 +116,16 @@ def attend_global_rows(
     tokens, heads, head_dim = q.shape
     sequences = cu_seqlens.numel() - 1
     parameters = _parameters(head_dim, rows, q.dtype, q.device)
-    tiles = max_tiles(tokens, sequences, parameters["SPAN"])
-    parts = q.new_empty((tiles, rows, heads, head_dim), dtype=torch.float32)
-    lse = q.new_empty((tiles, rows, heads), dtype=torch.float32)
+    span = parameters["SPAN"]
+    parts = q.new_empty((max_parts(tokens, span), rows, heads, head_dim), dtype=torch.float32)
+    lse = q.new_empty(parts.shape[:3], dtype=torch.float32)
     launch(
         _global_rows_kernel,
-        (tiles, heads, triton.cdiv(rows, parameters["BLOCK_M"])),
+        (max_tiles(tokens, sequences, span), heads, triton.cdiv(rows, parameters["BLOCK_M"])),
         q,
         k,
         v,
+        out,
         parts,
         lse,
         cu_seqlens,
@@ -136,4 +143,5 @@ def attend_global_rows(
         scale,
         **parameters,
     )
-    combine_spans(parts, lse, cu_seqlens, out, parameters["SPAN"])
+    if len(parts):
+        combine_spans(parts, lse, cu_seqlens, out, span)

@@ -22,7 +22,7 @@ import triton.language as tl
 
 from ridgeline_kernels.exact_attention.softmax import LOG2_E
 from ridgeline_kernels.launching import launch
-from ridgeline_kernels.long_attention.chunks import sequence_bounds
+from ridgeline_kernels.long_attention.chunks import long_number, max_long, sequence_bounds
 from ridgeline_kernels.long_attention.scratch_matrices import MATRICES, iterate_in_memory
 from ridgeline_kernels.numerics import compute_dtype
 from ridgeline_kernels.packing import spans
@@ -127,7 +127,7 @@ def landmark_values_kernel(
     BLOCK_D: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    head = tl.program_id(0) % HEADS
+    head = (tl.program_id(0) % HEADS).to(tl.int64)
     seq = tl.program_id(0) // HEADS
     start, length = sequence_bounds(cu_seqlens_ptr, seq, num_tokens)
     stride = HEADS * HEAD_DIM
@@ -150,7 +150,7 @@ def landmark_values_kernel(
             values = tl.dot(z, y, input_precision="tf32x3")
             _store_values(values_ptr + head_first, stride, offs, cols, values, LANDMARKS, HEAD_DIM)
     else:
-        a_ptr = scratch_ptr + tl.program_id(0).to(tl.int64) * (MATRICES * SIZE * SIZE)
+        a_ptr = scratch_ptr + (long_number(start, LANDMARKS) * HEADS + head) * (MATRICES * SIZE * SIZE)
         column_sums = tl.zeros([SIZE], tl.float32)
         for row in range(0, SIZE, ROWS):
             row_offs = row + tl.arange(0, ROWS)
@@ -198,7 +198,7 @@ def landmark_values(
     parameters = launch_parameters("landmark_values", f"landmarks<={size}", v.device)
     values = torch.empty(y.shape, dtype=v.dtype, device=v.device)
     in_memory = parameters["ROWS"] < size
-    scratch_size = sequences * heads * MATRICES.value * size * size if in_memory else 0
+    inverted = max_long(v.shape[0], landmarks) * heads if in_memory else 0
     launch(
         landmark_values_kernel,
         (sequences * heads,),
@@ -207,7 +207,7 @@ def landmark_values(
         y,
         v,
         values,
-        torch.empty(scratch_size, dtype=torch.float32, device=v.device),
+        torch.empty(inverted, MATRICES.value, size, size, dtype=torch.float32, device=v.device),
         cu_seqlens,
         v.shape[0],
         v.stride(0),
