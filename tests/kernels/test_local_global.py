@@ -135,6 +135,10 @@ def test_errors_name_the_argument() -> None:
     q, k, v, cu_seqlens = _inputs([9], 1, 1, 8, torch.device("cpu"), torch.float32)
     with pytest.raises(ArgumentError, match="window is -1; it must be at least 0"):
         local_global_attention(q, k, v, cu_seqlens, window=-1)
+    with pytest.raises(ArgumentError, match=r"window is 2\.5; it must be a whole number"):
+        local_global_attention(q, k, v, cu_seqlens, window=2.5)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="scale is inf; it must be above 0"):
+        local_global_attention(q, k, v, cu_seqlens, window=2, scale=float("inf"))
     with pytest.raises(ArgumentError, match="global_tokens is -2; it must be at least 0"):
         local_global_attention(q, k, v, cu_seqlens, window=1, global_tokens=-2)
     with pytest.raises(ArgumentError, match="k has 8 tokens and q 9"):

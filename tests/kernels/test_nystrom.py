@@ -135,6 +135,10 @@ def test_errors_name_the_argument() -> None:
         nystrom_attention(q, k, v, cu_seqlens, landmarks=129)
     with pytest.raises(ArgumentError, match="iterations is -1; it must be at least 0"):
         nystrom_attention(q, k, v, cu_seqlens, iterations=-1)
+    with pytest.raises(ArgumentError, match="scale is 1e-50; it must be above 0: from 1e-20"):
+        nystrom_attention(q, k, v, cu_seqlens, scale=1e-50)
+    with pytest.raises(ArgumentError, match=r"landmarks is 8\.0; it must be a whole number"):
+        nystrom_attention(q, k, v, cu_seqlens, landmarks=8.0)  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="conv_kernel has width 4; it must be odd"):
         nystrom_attention(q, k, v, cu_seqlens, conv_kernel=torch.randn(2, 4))
     with pytest.raises(ArgumentError, match=r"conv_kernel has shape \[3, 5\]; it must be \[2, width\]"):

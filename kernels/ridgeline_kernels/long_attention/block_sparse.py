@@ -15,6 +15,7 @@ from ridgeline_kernels.launching import launch
 from ridgeline_kernels.long_attention.block_layout import BLOCKS, BlockLayout, block_layout, check_tile, kept_blocks
 from ridgeline_kernels.long_attention.block_sparse_kernel import block_sparse_kernel
 from ridgeline_kernels.long_attention.masked import masked_attention
+from ridgeline_kernels.long_attention.number_arguments import checked_scale
 from ridgeline_kernels.op import register
 from ridgeline_kernels.packing import max_tiles
 from ridgeline_kernels.parameters import launch_parameters
@@ -138,7 +139,8 @@ def block_sparse_attention(
                  tokens after them attend nothing and are attended by none (on the CPU, where that is seen, an error)
     causal:      besides, a query attends no later key
     scale:       of the scores; 1 / √head_dim if None
-    returns      [tokens, heads, head_dim], dtype of q; zeros for a query that attends nothing
+    returns      [tokens, heads, head_dim], dtype of q; zeros for a query that attends nothing. On a GPU, where
+                 cu_seqlens is not looked at, rows of tokens past its last bound are undefined
 
     Raises ArgumentError.
     """
@@ -158,9 +160,7 @@ def block_sparse_attention(
     check_tile("layout.block", layout.block, q)
     if shows_values(cu_seqlens):
         check_range("the longest sequence", int(cu_seqlens.diff().max()), 0, layout.positions)
-    scale = head_dim**-0.5 if scale is None else scale
-    if not scale > 0:
-        raise ArgumentError(f"scale is {scale}; it must be above 0")
+    scale = checked_scale(scale, head_dim)
     result: torch.Tensor = _op(q, k, v, cu_seqlens, layout.counts, layout.indices, layout.block, causal, scale)
     return result
 

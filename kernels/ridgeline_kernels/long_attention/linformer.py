@@ -101,7 +101,8 @@ def linformer_attention(
     key_projection:    [max_length, rank] for all heads or [heads, max_length, rank], q's dtype
     value_projection:  the same for the values; None: the keys'
     scale:             of q·k', above 0; head_dim ** -0.5 by default
-    returns            [tokens, heads, head_dim], q's dtype
+    returns            [tokens, heads, head_dim], q's dtype. On a GPU, where cu_seqlens is not looked at, rows of tokens
+                       past its last bound are undefined
 
     Raises ArgumentError.
     """

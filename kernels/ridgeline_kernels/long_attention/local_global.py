@@ -13,13 +13,14 @@ from typing import Any
 import torch
 import triton
 
-from ridgeline_kernels.arguments import check_cu_seqlens, check_range
+from ridgeline_kernels.arguments import check_cu_seqlens
 from ridgeline_kernels.errors import ArgumentError
 from ridgeline_kernels.exact_attention.arguments import check_qkv
 from ridgeline_kernels.launching import launch
 from ridgeline_kernels.long_attention.global_rows import attend_global_rows
 from ridgeline_kernels.long_attention.local_rows import local_global_kernel
 from ridgeline_kernels.long_attention.masked import masked_attention
+from ridgeline_kernels.long_attention.number_arguments import check_count, checked_scale
 from ridgeline_kernels.op import register
 from ridgeline_kernels.packing import max_tiles
 from ridgeline_kernels.parameters import launch_parameters
@@ -133,7 +134,8 @@ def local_global_attention(
     global_tokens:  tokens at the start of each sequence, as [CLS] or a question, that everything sees and that see
                     everything; all of a sequence that is not longer
     scale:          of the scores; 1 / √head_dim if None
-    returns         [tokens, heads, head_dim], dtype of q: one softmax over all keys that a query sees
+    returns         [tokens, heads, head_dim], dtype of q: one softmax over all keys that a query sees. On a GPU, where
+                    cu_seqlens is not looked at, rows of tokens past its last bound are undefined
 
     Raises ArgumentError.
     """
@@ -142,11 +144,9 @@ def local_global_attention(
     if k.shape[0] != tokens:
         raise ArgumentError(f"k has {k.shape[0]} tokens and q {tokens}; queries and keys are of the same tokens")
     check_cu_seqlens("cu_seqlens", cu_seqlens, tokens, q)
-    check_range("window", window, 0)
-    check_range("global_tokens", global_tokens, 0)
-    scale = head_dim**-0.5 if scale is None else scale
-    if not scale > 0:
-        raise ArgumentError(f"scale is {scale}; it must be above 0")
+    check_count("window", window, 0)
+    check_count("global_tokens", global_tokens, 0)
+    scale = checked_scale(scale, head_dim)
     result: torch.Tensor = _op(q, k, v, cu_seqlens, window, global_tokens, scale)
     return result
 

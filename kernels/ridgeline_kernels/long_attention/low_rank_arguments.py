@@ -7,6 +7,7 @@ import torch
 from ridgeline_kernels.arguments import check_cu_seqlens
 from ridgeline_kernels.errors import ArgumentError
 from ridgeline_kernels.exact_attention.arguments import check_qkv
+from ridgeline_kernels.long_attention.number_arguments import checked_scale
 
 
 def check_attention(
@@ -20,7 +21,4 @@ def check_attention(
     if k.shape != q.shape:
         raise ArgumentError(f"k has shape {list(k.shape)}; it must be q's, {list(q.shape)}: as many tokens and heads")
     check_cu_seqlens("cu_seqlens", cu_seqlens, q.shape[0], q)
-    factor = q.shape[2] ** -0.5 if scale is None else float(scale)
-    if not factor > 0:
-        raise ArgumentError(f"scale is {scale}; it must be above 0")
-    return factor
+    return checked_scale(scale, q.shape[2])

@@ -17,6 +17,7 @@ from ridgeline_kernels.long_attention.block_layout import check_tile
 from ridgeline_kernels.long_attention.lsh_chunks import lsh_chunks
 from ridgeline_kernels.long_attention.lsh_hash import check_buckets, lsh_hash, make_rotations
 from ridgeline_kernels.long_attention.lsh_order import lsh_order
+from ridgeline_kernels.long_attention.number_arguments import check_count, checked_scale
 from ridgeline_kernels.numerics import compute_dtype
 
 __all__ = ["CHUNKS", "lsh_attention", "lsh_flops", "make_rotations"]
@@ -50,6 +51,7 @@ def lsh_attention(
     scale:       of the scores; 1 / √head_dim if None
     returns      [tokens, heads, head_dim], dtype of q: a softmax over all keys that the query met in any round, each
                  counted once; zeros for a causal query that met none. A sequence's rows depend on nothing else.
+                 On a GPU, where cu_seqlens is not looked at, rows of tokens past its last bound are undefined
 
     Raises ArgumentError.
     """
@@ -68,10 +70,8 @@ def lsh_attention(
     check_range("rotations' rounds", rotations.shape[1], 1)
     check_buckets(2 * rotations.shape[3])
     check_choice("chunk", chunk, CHUNKS)
-    check_range("key_chunks", key_chunks, 2, _MOST_CHUNKS)
-    scale = head_dim**-0.5 if scale is None else scale
-    if not scale > 0:
-        raise ArgumentError(f"scale is {scale}; it must be above 0")
+    check_count("key_chunks", key_chunks, 2, _MOST_CHUNKS)
+    scale = checked_scale(scale, head_dim)
     check_tile("chunk", chunk, q)
     width = chunk * key_chunks
     buckets = lsh_hash(q, None if shared else k, rotations.to(q.dtype).contiguous())

@@ -14,11 +14,12 @@ from collections.abc import Iterable
 import torch
 from torch.nn import functional
 
-from ridgeline_kernels.arguments import check_range, check_same_dtype, check_tensor
+from ridgeline_kernels.arguments import check_same_dtype, check_tensor
 from ridgeline_kernels.errors import ArgumentError
 from ridgeline_kernels.long_attention.few_keys import few_key_attention
 from ridgeline_kernels.long_attention.few_queries import few_query_attention
 from ridgeline_kernels.long_attention.low_rank_arguments import check_attention
+from ridgeline_kernels.long_attention.number_arguments import check_count
 from ridgeline_kernels.long_attention.pseudo_inverse import (
     MAX_LANDMARKS,
     landmark_values,
@@ -122,13 +123,14 @@ def nystrom_attention(
     scale:        of q·k, above 0; head_dim ** -0.5 by default
     conv_kernel:  [heads, width], q's dtype, width odd: what a depthwise convolution along the tokens of each sequence
                   makes of v is added; None for none
-    returns       [tokens, heads, head_dim], q's dtype
+    returns       [tokens, heads, head_dim], q's dtype. On a GPU, where cu_seqlens is not looked at, rows of tokens past
+                  its last bound are undefined
 
     Raises ArgumentError.
     """
     factor = check_attention(q, k, v, cu_seqlens, scale)
-    check_range("landmarks", landmarks, 1, MAX_LANDMARKS)
-    check_range("iterations", iterations, 0)
+    check_count("landmarks", landmarks, 1, MAX_LANDMARKS)
+    check_count("iterations", iterations, 0)
     if conv_kernel is not None:
         check_tensor("conv_kernel", conv_kernel, (q.shape[1], "width"), like=q)
         check_same_dtype("conv_kernel", conv_kernel, "q", q)
