@@ -160,6 +160,7 @@ CASES = (
     _case("4 × 256", 8192, 4, 256),
     _case("12 × 64, 3 key chunks", 8192, key_chunks=3),
     _case("12 × 64, fp32", 8192, dtype=torch.float32),
+    _case("chunk 128, 12 × 64, fp32", 8192, chunk=128, dtype=torch.float32),
     _case("4 × 128, fp32", 8192, 4, 128, dtype=torch.float32),
     *_step_cases(8192),
     *_step_cases(65536),

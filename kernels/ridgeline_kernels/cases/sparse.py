@@ -156,7 +156,8 @@ def _local_global(
     in_benchmark: bool = False,
 ) -> Case:
     kv_heads = kv_heads or heads
-    has_wgmma = dtype.itemsize == 2
+    # A head_dim between is padded, in tiles too small for wgmma.
+    has_wgmma = dtype.itemsize == 2 and not 128 < head_dim < 256
     kernels = ("local_global_kernel", "_global_rows_kernel") if global_tokens > 32 else ("local_global_kernel",)
     return Case(
         op="local_global_attention",
@@ -188,6 +189,7 @@ CASES = (
     _block_sparse("causal, blocks of 128, 16 × 80", 8192, 16, 80, block=128, causal=True),
     _block_sparse("MiniLM, 12 × 32, blocks of 32", 4096, 12, 32, block=32),
     _block_sparse("4 × 256", 4096, 4, 256),
+    _block_sparse("4 × 256, blocks of 32", 4096, 4, 256, block=32),
     _block_sparse("12 × 64, fp32", 4096, dtype=torch.float32),
     _block_sparse("causal, 4 × 128, fp32", 4096, 4, 128, causal=True, dtype=torch.float32),
     *(
@@ -199,5 +201,6 @@ CASES = (
     _local_global("32 × 128 of 8, 8,192 tokens", 8192, 32, 128, kv_heads=8),
     _local_global("MiniLM, 12 × 32", 4096, 12, 32, window=128),
     _local_global("4 × 256", 4096, 4, 256),
+    _local_global("4 × 200", 4096, 4, 200),
     _local_global("4 × 128, fp32", 4096, 4, 128, dtype=torch.float32),
 )

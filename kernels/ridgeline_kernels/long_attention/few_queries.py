@@ -164,7 +164,11 @@ def few_query_attention(
     sequences, queries, heads, head_dim = q.shape
     tokens = k.shape[0]
     block_d, tail = split_head_dim(head_dim)
-    kind = "fp32" if q.dtype == torch.float32 else f"d<={triton.next_power_of_2(head_dim)}"
+    kind = (
+        "fp32"
+        if q.dtype == torch.float32
+        else f"d<={triton.next_power_of_2(head_dim)}{' padded' if block_d + tail > head_dim else ''}"
+    )
     options = dict(launch_parameters("few_queries", kind, q.device))
     block_m = min(max(triton.next_power_of_2(queries), 16), options["BLOCK_M"])
     chunk, rows, parts_at_once = options["CHUNK"], options.pop("JOINED_ROWS"), options.pop("JOINED_PARTS")

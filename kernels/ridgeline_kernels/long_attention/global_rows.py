@@ -93,9 +93,10 @@ def _global_rows_kernel(
 
 def _parameters(head_dim: int, rows: int, dtype: torch.dtype, device: torch.device) -> Mapping[str, Any]:
     block_d = max(16, triton.next_power_of_2(head_dim))
-    shape_class = f"head_dim<={block_d}" if dtype.itemsize <= 2 else "32-bit"
-    parameters = launch_parameters("global_rows", shape_class, device)
-    most_rows = 64 if dtype.itemsize <= 2 else 32
+    padded = "" if head_dim == block_d else " padded"
+    shape_class = f"head_dim<={block_d}{padded}" if dtype.itemsize <= 2 else "32-bit"
+    parameters = dict(launch_parameters("global_rows", shape_class, device))
+    most_rows = parameters.pop("MOST_ROWS", 64 if dtype.itemsize <= 2 else 32)
     block_m = min(most_rows, max(16, triton.next_power_of_2(rows)))
     return {**parameters, "HEAD_DIM": head_dim, "BLOCK_D": block_d, "BLOCK_M": block_m}
 

@@ -171,7 +171,11 @@ def project_keys_and_values(
     max_length, rank = key_projection.shape[-2:]
     sequences = cu_seqlens.numel() - 1
     block_d, tail = split_head_dim(head_dim)
-    kind = "fp32" if k.dtype == torch.float32 else f"d<={triton.next_power_of_2(head_dim)}"
+    kind = (
+        "fp32"
+        if k.dtype == torch.float32
+        else f"d<={triton.next_power_of_2(head_dim)}{' padded' if block_d + tail > head_dim else ''}"
+    )
     options = dict(launch_parameters("linformer_projection", kind, k.device))
     chunk, block, parts_at_once = options["CHUNK"], options.pop("ADDED_BLOCK"), options.pop("ADDED_PARTS")
     parts = max_parts(tokens, chunk)

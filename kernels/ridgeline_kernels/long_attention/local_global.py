@@ -51,7 +51,8 @@ def local_global_reference(
 
 def _parameters(head_dim: int, dtype: torch.dtype, device: torch.device) -> Mapping[str, Any]:
     block_d = max(16, triton.next_power_of_2(head_dim))
-    shape_class = f"head_dim<={block_d}" if dtype.itemsize <= 2 else "32-bit"
+    padded = "" if head_dim == block_d else " padded"
+    shape_class = f"head_dim<={block_d}{padded}" if dtype.itemsize <= 2 else "32-bit"
     parameters = launch_parameters("local_global_attention", shape_class, device)
     return {**parameters, "HEAD_DIM": head_dim, "BLOCK_D": block_d}
 

@@ -159,7 +159,9 @@ def _lsh_chunks_kernel(
 def _parameters(head_dim: int, chunk: int, width: int, dtype: torch.dtype, device: torch.device) -> Mapping[str, Any]:
     block_d = max(16, triton.next_power_of_2(head_dim))
     shape_class = (
-        f"chunk={chunk} head_dim<={block_d} keys={width}" if dtype.itemsize <= 2 else f"32-bit head_dim<={block_d}"
+        f"chunk={chunk} head_dim<={block_d} keys={width}"
+        if dtype.itemsize <= 2
+        else f"32-bit head_dim<={block_d} chunk={chunk}"
     )
     parameters = dict(launch_parameters("lsh_attention", shape_class, device))
     parameters["BLOCK_N"] = min(parameters["BLOCK_N"], triton.next_power_of_2(width))

@@ -195,7 +195,9 @@ def landmark_values(
     """
     sequences, landmarks, heads, head_dim = y.shape
     size = max(triton.next_power_of_2(landmarks), 16)
-    parameters = launch_parameters("landmark_values", f"landmarks<={size}", v.device)
+    parameters = launch_parameters(
+        "landmark_values", f"landmarks<={size}{' fp32' if v.dtype == torch.float32 else ''}", v.device
+    )
     values = torch.empty(y.shape, dtype=v.dtype, device=v.device)
     in_memory = parameters["ROWS"] < size
     inverted = max_long(v.shape[0], landmarks) * heads if in_memory else 0
