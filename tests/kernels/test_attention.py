@@ -168,6 +168,22 @@ def test_head_dims_that_are_split_or_padded(device: torch.device, head_dim: int)
 
 
 @pytest.mark.parametrize(
+    ("head_dim", "first", "classed"), [(72, 0, "d<=128, medium"), (100, 0, "d<=128, odd"), (64, 3, "d<=64, odd")]
+)
+def test_what_loads_cannot_take_16_bytes_of_is_odd(head_dim: int, first: int, classed: str) -> None:
+    x = torch.randn(40 * head_dim + first).half()[first:].view(40, 1, head_dim)
+    asked: list[str] = []
+
+    def look_up(op: str, shape_class: str) -> Mapping[str, Any]:
+        asked.append(shape_class)
+        return TILES
+
+    with looking_up(look_up), kernels_everywhere():
+        attention(x, x, x, cu_seqlens_of((40,)))
+    assert asked == [classed]
+
+
+@pytest.mark.parametrize(
     ("head_dim", "pieces"),
     [
         (1, (16, 0)),

@@ -142,6 +142,7 @@ def _disentangled(
 
 
 _FP32, _BF16 = torch.float32, torch.bfloat16
+_RICH = _Options(window=(300, 300), softcap=50.0, relative=128)
 _only_compiled = functools.partial(_case, in_benchmark=False)
 
 CASES = (
@@ -172,6 +173,13 @@ CASES = (
     _only_compiled(GEMMA, "8 × 512", [512] * 8, _Options(window=(64, 64))),
     _only_compiled(GEMMA, "8 × 512", [512] * 8, _Options(relative=128)),
     _only_compiled(GEMMA, "8 × 512", [512] * 8, _Options(bias=True)),
+    _only_compiled(_Model("12 × 72", 12, 12, 72), "8 × 512", [512] * 8, _RICH),
+    _only_compiled(_Model("8 × 200", 8, 4, 200), "8 × 512", [512] * 8),
+    _only_compiled(_Model("8 × 200", 8, 4, 200), "8 × 512", [512] * 8, _RICH),
+    _only_compiled(_Model("13 × 50", 13, 13, 50), "8 × 512", [512] * 8, _RICH, has_wgmma=False),
+    _only_compiled(_Model("12 × 100", 12, 12, 100), "8 × 512", [512] * 8, has_wgmma=False),
+    _only_compiled(_Model("12 × 100", 12, 12, 100), "8 × 512", [512] * 8, _RICH, has_wgmma=False),
+    _only_compiled(_Model("7 × 199", 7, 7, 199), "8 × 512", [512] * 8, _RICH, has_wgmma=False),
     _only_compiled(BERT, "8 × 512", [512] * 8, dtype=_FP32, has_wgmma=False),
     _only_compiled(PHI, "8 × 512", [512] * 8, dtype=_FP32, has_wgmma=False),
     _only_compiled(GEMMA, "8 × 512", [512] * 8, dtype=_FP32, has_wgmma=False),

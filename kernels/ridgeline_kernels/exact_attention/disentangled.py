@@ -238,7 +238,9 @@ def disentangled_attention(
     content_to_position:  [tokens, heads, columns], q's dtype: each query · the position keys; or None
     position_to_content:  [tokens, heads, columns], q's dtype: each key · the position queries; or None
     scale:                of all terms, above 0; by default (head_dim · (1 + the number of terms given)) ** -0.5
-    returns               [tokens, heads, head_dim], q's dtype
+    returns               [tokens, heads, head_dim], q's dtype; undefined on a GPU for tokens of no sequence
+
+    As in `attention`, the tiles follow the batch's mean length.
 
     Raises ArgumentError.
     """

@@ -5,6 +5,7 @@ A class is a head_dim and one of
     window                 a window of few keys, all of whose blocks are edges
     scores                 soft caps and ALiBi, which take registers
     relative, bias         a relative bias; an additive one, whatever the lengths
+    odd                    strides that let no load take 16 bytes, whatever is added: a head_dim of 50 or 100
     fp32                   whatever else: no matrix unit multiplies in fp32
 
 Parameters: BLOCK_M queries by BLOCK_N keys; PLAIN_LOOP: plain blocks in a loop without masks (see `blocks`), else every
@@ -39,15 +40,18 @@ def shape_class(
     has_scores: bool = False,
     has_relative: bool = False,
     has_bias: bool = False,
+    is_odd: bool = False,
 ) -> str:
     """The key of the launch parameters, from what the host knows: "d<=64, long".
 
-    left: keys seen to the left, -1 for all; has_scores: a soft cap or ALiBi
+    left: keys seen to the left, -1 for all; has_scores: a soft cap or ALiBi; is_odd: no load takes 16 bytes
     """
     head_dim = max(triton.next_power_of_2(q.shape[2]), 32)
     mean_tokens = q.shape[0] // max(sequences, 1)
-    if q.dtype == torch.float32 or has_bias:
-        kind = "bias" if q.dtype != torch.float32 else "fp32"
+    if q.dtype == torch.float32:
+        kind = "fp32"
+    elif is_odd or has_bias:
+        kind = "odd" if is_odd else "bias"
     elif mean_tokens <= MEDIUM_TOKENS:
         kind = "short" if mean_tokens <= SHORT_TOKENS and head_dim <= 64 else "medium"
     elif has_relative or has_scores:

@@ -53,6 +53,8 @@ def _attention(
     tokens, heads, _ = q.shape
     sequences = cu_seqlens.numel() - 1
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    strides = [stride for x in (q, k, v) for stride in x.stride()[:2]]
+    unit = stride_unit(strides)
     classed = shape_class(
         q,
         sequences,
@@ -60,6 +62,7 @@ def _attention(
         has_scores=softcap > 0 or alibi_slopes is not None,
         has_relative=relative_bias is not None,
         has_bias=bias is not None,
+        is_odd=unit * q.element_size() < 16 or any(x.data_ptr() % 16 for x in (q, k, v)),
     )
     options, by_descriptor = launch_options("attention", q, classed)
     k_desc, v_desc = (
@@ -70,8 +73,6 @@ def _attention(
         if bias is None
         else (bias.stride(0) if bias.shape[0] > 1 else 0, bias.stride(1), bias.shape[1], bias.shape[2])
     )
-    strides = [stride for x in (q, k, v) for stride in x.stride()[:2]]
-    unit = stride_unit(strides)
     launch(
         attention_kernel,
         (max_tiles(tokens, sequences, options["BLOCK_M"]), heads),
@@ -162,7 +163,11 @@ def attention(
     bias:          [heads or 1, max_q, max_k], added by the positions of query and key in their sequences; -inf hides a
                    key. Nothing is added past its end, and longer sequences are refused where their lengths are known
                    without waiting for a GPU
-    returns        [tokens, heads, head_dim], q's dtype; zeros for queries that see no key
+    returns        [tokens, heads, head_dim], q's dtype; zeros for queries that see no key; undefined on a GPU for
+                   tokens of no sequence, past the last of cu_seqlens
+
+    The tiles follow the batch's mean length, so a sequence's last bits may depend on its neighbours' lengths; batches
+    of one class (`launch_options`) give it the same bits. What the neighbours hold never matters.
 
     Raises ArgumentError.
     """
