@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from ridgeline_kernels.arguments import check_choice, check_range, check_tensor
-from ridgeline_kernels.language.rounding import CODES, codes_for_store, row_scale, to_code
+from ridgeline_kernels.language.rounding import CODES, codes_for_store, quantize_symmetric, row_scale, to_code
 from ridgeline_kernels.launching import launch
 from ridgeline_kernels.numerics import compute_dtype
 from ridgeline_kernels.op import register
@@ -24,12 +24,7 @@ WIDEST_IN_REGISTERS = 32768
 
 def quantize_rows_reference(x: torch.Tensor, format: str) -> tuple[torch.Tensor, torch.Tensor]:
     """`quantize_rows` in plain PyTorch."""
-    dtype, largest = CODES[format]
-    x = x.to(compute_dtype(x))
-    scale = x.abs().amax(dim=1) / largest
-    scale = torch.where(scale == 0, torch.ones_like(scale), scale).float()
-    scaled = (x / scale[:, None]).clamp(-largest, largest)
-    return (scaled.round() if format == "int8" else scaled).to(dtype), scale
+    return quantize_symmetric(x.to(compute_dtype(x)), format)
 
 
 @triton.jit(do_not_specialize=["rows"])

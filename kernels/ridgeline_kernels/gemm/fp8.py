@@ -13,7 +13,7 @@ import torch
 from ridgeline_kernels.devices import chip_of
 from ridgeline_kernels.gemm.dispatch import run_linear
 from ridgeline_kernels.gemm.epilogue import finish_reference
-from ridgeline_kernels.gemm.quantized import check_quantized, scaled_epilogue
+from ridgeline_kernels.gemm.quantized import check_quantized, quantized_shapes, scaled_epilogue
 from ridgeline_kernels.language.rounding import CODES
 from ridgeline_kernels.numerics import compute_dtype
 from ridgeline_kernels.op import register
@@ -56,21 +56,7 @@ def _fp8_linear(
     return run_linear("fp8_linear", x_codes, weight_codes, epilogue)
 
 
-def _shapes(
-    x_codes: torch.Tensor,
-    x_scale: torch.Tensor,
-    weight_codes: torch.Tensor,
-    weight_scale: torch.Tensor,
-    bias: torch.Tensor | None,
-    activation: str,
-    residual: torch.Tensor | None,
-    out_dtype: torch.dtype,
-    out_scale: float | None,
-) -> torch.Tensor:
-    return x_codes.new_empty(x_codes.shape[0], weight_codes.shape[0], dtype=out_dtype)
-
-
-_op = register("fp8_linear", reference=fp8_linear_reference, kernel=_fp8_linear, shapes=_shapes)
+_op = register("fp8_linear", reference=fp8_linear_reference, kernel=_fp8_linear, shapes=quantized_shapes)
 
 
 def fp8_linear(

@@ -7,7 +7,7 @@ import torch
 from ridgeline_kernels.arguments import check_choice, check_range, check_tensor
 from ridgeline_kernels.gemm.epilogue import Epilogue
 from ridgeline_kernels.gemm.half import check_epilogue
-from ridgeline_kernels.language.rounding import CODES
+from ridgeline_kernels.language.rounding import CODES, quantize_symmetric
 
 
 def quantize_weight(weight: torch.Tensor, format: str = "int8") -> tuple[torch.Tensor, torch.Tensor]:
@@ -22,15 +22,7 @@ def quantize_weight(weight: torch.Tensor, format: str = "int8") -> tuple[torch.T
     """
     check_tensor("weight", weight, ("out", "in"))
     check_choice("format", format, tuple(CODES))
-    dtype, largest = CODES[format]
-    weight = weight.float()
-    # A channel without inputs has no largest magnitude.
-    magnitude = weight.abs().amax(dim=1) if weight.shape[1] else weight.new_zeros(weight.shape[0])
-    # The quotient of the least magnitudes is zero, too.
-    scale = magnitude / largest
-    scale = torch.where(scale == 0, torch.ones_like(scale), scale)
-    scaled = (weight / scale[:, None]).clamp(-largest, largest)
-    return (scaled.round() if format == "int8" else scaled).to(dtype), scale
+    return quantize_symmetric(weight.float(), format)
 
 
 def scaled_epilogue(
@@ -44,6 +36,21 @@ def scaled_epilogue(
 ) -> Epilogue:
     """The epilogue of a product of codes."""
     return Epilogue(out_dtype, bias, activation, residual, x_scale, weight_scale, out_scale)
+
+
+def quantized_shapes(
+    x_codes: torch.Tensor,
+    x_scale: torch.Tensor,
+    weight_codes: torch.Tensor,
+    weight_scale: torch.Tensor,
+    bias: torch.Tensor | None,
+    activation: str,
+    residual: torch.Tensor | None,
+    out_dtype: torch.dtype,
+    out_scale: float | None,
+) -> torch.Tensor:
+    """An empty result of a linear over codes, for tracing."""
+    return x_codes.new_empty(x_codes.shape[0], weight_codes.shape[0], dtype=out_dtype)
 
 
 def check_quantized(

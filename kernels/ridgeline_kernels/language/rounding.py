@@ -81,3 +81,17 @@ def _e4m3_bits(x):
     code = tl.where(tl.abs(x) < 0.015625, subnormal, normal)
     code = tl.where(magnitude > 0x7F800000, 0x7F, code)
     return (code | ((bits >> 24) & 0x80)).to(tl.uint8)
+
+
+def quantize_symmetric(rows: torch.Tensor, format: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes and scales of rows [rows, dim] in plain PyTorch, in their dtype: each by its own largest magnitude.
+
+    returns codes [rows, dim] and scale [rows] fp32. A row of zeros, and one whose quotient is zero, has scale 1, one
+    with a NaN scale NaN.
+    """
+    dtype, largest = CODES[format]
+    magnitude = rows.abs().amax(dim=1) if rows.shape[1] else rows.new_zeros(rows.shape[0])
+    scale = magnitude / largest
+    scale = torch.where(scale == 0, torch.ones_like(scale), scale).float()
+    scaled = (rows / scale[:, None]).clamp(-largest, largest)
+    return (scaled.round() if format == "int8" else scaled).to(dtype), scale
