@@ -164,7 +164,7 @@ def test_a_hanging_server_costs_a_timeout_and_the_run_ends(load: tuple[str, str]
     server.behave = lambda number: Reply(how="hang") if number % 5 == 3 else Reply(delay_s=0.002)
     began = time.monotonic()
     assert bench(*load, "--timeout", "0.4").exit_code == 0
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 30
     hung = sum(number % 5 == 3 for number in range(len(server.arrivals)))
     assert bench.json["results"]["errors"] == {"timeout": hung}
 

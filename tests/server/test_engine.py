@@ -74,7 +74,7 @@ async def test_a_deadline_that_passes_while_a_text_is_tokenized_is_an_error(
     encode = tokenizer.encode
 
     def slow(inputs: list[str], truncate: bool) -> list[Tokens]:
-        time.sleep(0.5)
+        time.sleep(2)
         return encode(inputs, truncate)
 
     monkeypatch.setattr(tokenizer, "encode", slow)
@@ -82,7 +82,7 @@ async def test_a_deadline_that_passes_while_a_text_is_tokenized_is_an_error(
     long = Request(None, ["word" + 3000 * " "], True, began, began + 0.1)
     with pytest.raises(DeadlineError):
         await engine.submit(long)
-    assert time.monotonic() - began < 0.4
+    assert time.monotonic() - began < 1.8
     monkeypatch.undo()
     assert len((await engine.submit(replace(long, deadline=None))).outputs) == 1
 

@@ -16,7 +16,8 @@ from tests.server.http_fakes import Answer, Server
 OPENAI = "/v1/embeddings"
 TEI = "/embed"
 SERVER = Server()
-SOON_S = 1.0
+SOON_S = 10.0
+"""A busy machine answers within it; work that grows with the square of such a request does not."""
 
 
 def assert_refused(answer: Answer, path: str) -> str:
@@ -158,7 +159,7 @@ def test_many_duplicates_are_refused_soon() -> None:
     body = b'{"inputs": "a", "x": [%s 1], "inputs": "b"}' % (b'{"a": 1, "b": "c"}, ' * 200_000)
     begun = time.monotonic()
     assert "twice" in assert_refused(SERVER.post(TEI, body), TEI)
-    assert time.monotonic() - begun < 3 * SOON_S
+    assert time.monotonic() - begun < SOON_S
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)

@@ -165,7 +165,7 @@ def test_malformed_requests_leave_the_server_answering(tiny_bundle: Path) -> Non
                 assert 400 <= response.status_code < 500, body[:80]
                 assert "error" in response.json()
                 assert len(response.content) < 2000
-                assert time.monotonic() - started < 1
+                assert time.monotonic() - started < 10
         assert len(server.embed(["still here"])) == 1
 
 
