@@ -1,0 +1,1 @@
+"""Torch model → packed ONNX graph: the ridgeline dialect, docs/packed.md."""
