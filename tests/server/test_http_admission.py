@@ -71,7 +71,7 @@ async def statuses(server: Server, receive: Any, headers: dict[str, str]) -> lis
 
     given = [(name.encode(), value.encode()) for name, value in (JSON | headers).items()]
     scope = {"type": "http", "method": "POST", "path": "/embed", "headers": given}
-    await asyncio.wait_for(server.app(scope, receive, send), 5)
+    await asyncio.wait_for(server.app(scope, receive, send), 30)
     return [message["status"] for message in sent if "status" in message]
 
 

@@ -35,9 +35,9 @@ class Client:
 
     async def answer(self) -> tuple[int, bytes]:
         """Status and head of one reply, its body read."""
-        head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 5)
+        head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 30)
         length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-        await asyncio.wait_for(self._reader.readexactly(int(length.split(b":")[1])), 5)
+        await asyncio.wait_for(self._reader.readexactly(int(length.split(b":")[1])), 30)
         return int(head.split()[1]), head.lower()
 
     async def is_closed(self, within_s: float = 5) -> bool:

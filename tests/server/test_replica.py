@@ -278,7 +278,7 @@ def test_workers_end_when_the_server_is_killed(moment: str) -> None:
         if moment == "stopped":
             worker.suspend()
         server.kill()
-        _, alive = psutil.wait_procs([worker], timeout=1 if moment != "loading" else SLOW_LOAD_S / 2)
+        _, alive = psutil.wait_procs([worker], timeout=10 if moment != "loading" else SLOW_LOAD_S / 2)
     assert all(map(is_dead, alive))  # its new parent may be slow to reap it
 
 
