@@ -1,0 +1,105 @@
+"""PackedAttention: every token attends to the tokens of its own sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from ridgeline_export.packed.bodies.positions import POSITIONS, SAME_SEQUENCE, SEQUENCES
+
+
+def words(attributes: Mapping[str, Any]) -> tuple[str, ...]:
+    """Which limits and changes of the scores there are; "causal" is a right window of 0."""
+    causal = attributes["causal"] == 1
+    limits = {
+        "causal": causal,
+        "window_left": attributes["window_left"] >= 0,
+        "window_right": not causal and attributes["window_right"] >= 0,
+        "softcap": attributes["softcap"] > 0,
+    }
+    return tuple(name for name, is_there in limits.items() if is_there)
+
+
+def body(words: AbstractSet[str]) -> str:
+    """Scores [kv_heads, group, tokens, tokens] of a whole batch, masked to blocks."""
+    text = """
+    q_float = Cast<to = 1>(q)
+    k_float = Cast<to = 1>(k)
+    v_float = Cast<to = 1>(v)
+    tokens = Shape<start = 1, end = 2>(q)
+    heads = Shape<start = 2, end = 3>(q)
+    head_dim = Shape<start = 3, end = 4>(q)
+    kv_heads = Shape<start = 2, end = 3>(k)
+    group = Div(heads, kv_heads)
+    batch = Shape<start = 0, end = 1>(q)
+    q_heads = Transpose<perm = [0, 2, 1, 3]>(q_float)
+    grouped = Concat<axis = 0>(kv_heads, group, tokens, head_dim)
+    queries = Reshape<allowzero = 1>(q_heads, grouped)
+    keys = Transpose<perm = [2, 0, 3, 1]>(k_float)
+    values = Transpose<perm = [2, 0, 1, 3]>(v_float)
+    scale_value = Constant<value_float: float = @scale>()
+    products = MatMul(queries, keys)
+    scaled = Mul(products, scale_value)
+"""
+    scores = "scaled"
+    if "softcap" in words:
+        text += """
+    cap = Constant<value_float: float = @softcap>()
+    of_cap = Div(scaled, cap)
+    held = Tanh(of_cap)
+    capped = Mul(held, cap)
+"""
+        scores = "capped"
+    text += POSITIONS + SEQUENCES + SAME_SEQUENCE
+    visible = "same_sequence"
+    if words & {"relative_bias", "causal", "window_left", "window_right"}:
+        text += "    distance = Sub(columns, rows)\n"
+    if "relative_bias" in words:
+        text += f"""
+    two = Constant<value_int = 2>()
+    biases = Shape<start = 1, end = 2>(relative_bias)
+    biases_scalar = Squeeze(biases, columns_axis)
+    reach = Div(biases_scalar, two)
+    least = Neg(reach)
+    held_distance = Clip(distance, least, reach)
+    bias_index = Add(held_distance, reach)
+    bias_float = Cast<to = 1>(relative_bias)
+    bias_heads = Gather<axis = 1>(bias_float, bias_index)
+    square = Concat<axis = 0>(kv_heads, group, tokens, tokens)
+    bias_grouped = Reshape<allowzero = 1>(bias_heads, square)
+    biased = Add({scores}, bias_grouped)
+"""
+        scores = "biased"
+    for name, lines in _LIMITS.items():
+        if name in words:
+            text += lines + f"    visible_{name} = And({visible}, in_{name})\n"
+            visible = f"visible_{name}"
+    return (
+        text
+        + f"""
+    lowest = Constant<value_float = -3.4028234663852886e38>()
+    masked = Where({visible}, {scores}, lowest)
+    weights = Softmax<axis = -1>(masked)
+    mixed = MatMul(weights, values)
+    by_head = Concat<axis = 0>(batch, heads, tokens, head_dim)
+    mixed_heads = Reshape<allowzero = 1>(mixed, by_head)
+    out_float = Transpose<perm = [0, 2, 1, 3]>(mixed_heads)
+    out = CastLike(out_float, q)
+"""
+    )
+
+
+# A query sees itself under every limit, so no row of scores is masked whole.
+_LIMITS = {
+    "causal": "    in_causal = LessOrEqual(distance, zero)\n",
+    "window_left": """
+    left = Constant<value_int: int = @window_left>()
+    farthest_left = Neg(left)
+    in_window_left = GreaterOrEqual(distance, farthest_left)
+""",
+    "window_right": """
+    right = Constant<value_int: int = @window_right>()
+    in_window_right = LessOrEqual(distance, right)
+""",
+}
