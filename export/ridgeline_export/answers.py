@@ -36,6 +36,14 @@ def graph_model(path: Path) -> Model:
 
     Raises ConversionError when ONNX Runtime refuses the graph.
     """
+    return run_graph(path)[0]
+
+
+def run_graph(path: Path) -> tuple[Callable[[Mapping[str, Any]], Outputs], tuple[str, ...]]:
+    """A function that runs a graph by ONNX Runtime on the CPU, from its inputs to its outputs, and the inputs' names.
+
+    Raises ConversionError when ONNX Runtime refuses the graph, the function when it fails on an input.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -47,7 +55,7 @@ def graph_model(path: Path) -> Model:
         raise ConversionError(f"ONNX Runtime refuses the {path.parent.name} graph: {summary(error)}") from error
     names = [output.name for output in session.get_outputs()]
 
-    def run(feed: Feed) -> Outputs:
+    def run(feed: Mapping[str, Any]) -> Outputs:
         try:
             return dict(zip(names, session.run(names, feed), strict=True))
         except Exception as error:
@@ -56,7 +64,7 @@ def graph_model(path: Path) -> Model:
                 f"ONNX Runtime fails on the {path.parent.name} graph at shape {shape}: {summary(error)}"
             ) from error
 
-    return run
+    return run, tuple(value.name for value in session.get_inputs())
 
 
 def answers(model: Model, task: str, batches: Sequence[Feed], mask_token_id: int | None = None) -> list[Array]:
