@@ -18,9 +18,10 @@ def check_packed(program: onnx_ir.Model) -> None:
 
     Raises ConversionError, one sentence.
     """
-    check_ops(program)
+    _check_opsets(program)
     _check_inputs(program.graph)
     _check_outputs(program.graph)
+    _check_nodes(program)
 
 
 def check_ops(program: onnx_ir.Model) -> None:
@@ -28,17 +29,29 @@ def check_ops(program: onnx_ir.Model) -> None:
 
     Raises ConversionError, which names the node.
     """
+    _check_opsets(program)
+    _check_nodes(program)
+
+
+def _check_opsets(program: onnx_ir.Model) -> None:
     law = dialect()
     opset, version = program.opset_imports.get(""), program.opset_imports.get(law.domain)
     if opset != law.opset:
         raise ConversionError(f"the packed graph imports opset {opset}; the dialect's bodies are of opset {law.opset}")
+    if version is not None and not 1 <= version <= law.version:
+        raise ConversionError(
+            f"the packed graph imports version {version} of the domain '{law.domain}'; "
+            f"this Ridgeline knows versions up to {law.version}"
+        )
+
+
+def _check_nodes(program: onnx_ir.Model) -> None:
+    law = dialect()
     for node in program.graph.all_nodes():
         if node.domain == law.domain:
-            if version is None or not 1 <= version <= law.version:
-                found = "no version" if version is None else f"version {version}"
+            if law.domain not in program.opset_imports:
                 raise ConversionError(
-                    f"the packed graph imports {found} of the domain '{law.domain}'; "
-                    f"this Ridgeline knows versions up to {law.version}"
+                    f"the packed graph has a {describe(node)} and imports no version of the domain '{law.domain}'"
                 )
             check_node(node)
         elif node.domain and node.op_identifier() not in program.functions:
