@@ -1,0 +1,101 @@
+"""Does packing change a model's answers? Asked before the graph is made, of real numbers, for whatever model it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from ridgeline_export.errors import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ridgeline_export.packed.packed_module import PackedModule
+
+# Sequences of these lengths; their sum is no size of a model, so that a shape tells which axis counts tokens.
+LENGTHS = (7, 1, 11, 4)
+_TOLERANCE = 2e-3
+
+
+class Alone:
+    """A model's answers to each sequence of a packed input by itself, by its own attention.
+
+    Made before the model is touched. states: the output of every module that has one row a token, by name, in the
+    order in which they were made; only asked for when something has gone wrong
+    """
+
+    def __init__(self, model: Any, inputs: dict[str, Tensor], names: Sequence[str], rows: bool) -> None:
+        import torch
+
+        bounds = inputs["cu_seqlens"].tolist()
+        self.answers: dict[str, Tensor] = {}
+        parts: dict[str, list[Tensor]] = {}
+        states: dict[str, list[Tensor]] = {}
+        for start, end in pairwise(bounds):
+            given = {name: inputs[name][:, start:end] for name in ("input_ids", "token_type_ids") if name in inputs}
+            with watched(model, end - start) as seen:
+                output = model(**given)
+            for name in names:
+                value = output.get(name)
+                if value is None:
+                    raise UnsupportedModelError(
+                        f"{type(model).__name__} gives {', '.join(output)}; the task needs {', '.join(names)}"
+                    )
+                parts.setdefault(name, []).append(value)
+            for name, state in seen.items():
+                states.setdefault(name, []).append(state)
+        self.answers = {name: torch.cat(values, 0 if rows else 1) for name, values in parts.items()}
+        whole = {name: values for name, values in states.items() if len(values) == len(bounds) - 1}
+        self.states = {name: torch.cat(values, 1) for name, values in whole.items()}
+
+
+def compare(packed: PackedModule, inputs: dict[str, Tensor], alone: Alone) -> None:
+    """Raise UnsupportedModelError naming the first module that mixes sequences, unless the answers are the same."""
+    with watched(packed.model, inputs["input_ids"].shape[1]) as seen:
+        answers = packed(**inputs)
+    wrong = [name for name, want in alone.answers.items() if not _is_close(answers[name], want)]
+    if not wrong:
+        return
+    culprit = next(
+        (name for name, state in seen.items() if name in alone.states and not _is_close(state, alone.states[name])),
+        "its head",
+    )
+    raise UnsupportedModelError(
+        f"{type(packed.model).__name__} cannot be packed: {culprit} gives a sequence other values when others are "
+        "beside it; serve its padded variants"
+    )
+
+
+@contextmanager
+def watched(model: Any, tokens: int) -> Iterator[dict[str, Tensor]]:
+    """Collect the first output [1, tokens, …] of every module, by name."""
+    import torch
+
+    seen: dict[str, Tensor] = {}
+    handles = []
+
+    def watch(name: str) -> Any:
+        def collect(module: Any, args: Any, output: Any) -> None:
+            value = output[0] if isinstance(output, tuple) else output
+            if isinstance(value, torch.Tensor) and value.dim() > 1 and tuple(value.shape[:2]) == (1, tokens):
+                seen.setdefault(name, value.clone())
+
+        return collect
+
+    for name, module in model.named_modules():
+        if name:
+            handles.append(module.register_forward_hook(watch(name)))
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _is_close(a: Tensor, b: Tensor) -> bool:
+    if a.shape != b.shape:
+        return False
+    scale = float(b.abs().max())
+    return bool((a - b).abs().max() <= _TOLERANCE * max(scale, 1e-6))
