@@ -23,8 +23,14 @@ def estimate(
             metavar="MODEL", help="Directory with config.json, a config.json, an .onnx file, a bundle, or 'default'."
         ),
     ],
-    batch: Annotated[int, typer.Option(help="Sequences, on all devices together.")] = 1,
-    seq: Annotated[int, typer.Option(help="New tokens of each sequence.")] = 128,
+    batch: Annotated[int | None, typer.Option(help="Sequences, on all devices together; 1 if not given.")] = None,
+    seq: Annotated[int | None, typer.Option(help="New tokens of each sequence; 128 if not given.")] = None,
+    lengths: Annotated[
+        str | None,
+        typer.Option(
+            help="Tokens of each sequence instead, such as 12,50,128 or 30x16,2x512; all but packed graphs pad."
+        ),
+    ] = None,
     past: Annotated[
         int | None,
         typer.Option(help="Tokens of each that are in the KV cache already; if not given none, in decode as --seq."),
@@ -82,15 +88,22 @@ def estimate(
     from rich.console import Console
 
     from ridgeline_estimate.errors import EstimateError
-    from ridgeline_estimate.summary.question import Question
+    from ridgeline_estimate.summary.question import Question, parse_lengths
 
     messages = Console(stderr=True)
+    try:
+        if lengths is not None and (batch is not None or seq is not None):
+            raise EstimateError("--lengths says how many sequences there are and how long; leave --batch and --seq out")
+        listed = None if lengths is None else parse_lengths(lengths)
+    except EstimateError as error:
+        raise _ended(error, messages) from None
     question = Question(
         model=model,
         variant=variant,
         task=task,
-        batch=batch,
-        seq=seq,
+        batch=1 if batch is None else batch,
+        seq=128 if seq is None else seq,
+        lengths=listed,
         past=past,
         target=target,
         mode=mode,
@@ -106,8 +119,13 @@ def estimate(
     try:
         _run(question, compare or [], sweep or [], as_json, out, messages)
     except EstimateError as error:
-        messages.print(f"Error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from None
+        raise _ended(error, messages) from None
+
+
+def _ended(error: Exception, messages: Console) -> typer.Exit:
+    """Says what is wrong; to be raised."""
+    messages.print(f"Error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+    return typer.Exit(1)
 
 
 def _run(

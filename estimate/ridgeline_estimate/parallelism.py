@@ -40,6 +40,11 @@ class Parallelism:
 
 def shard_workload(workload: Workload, parallelism: Parallelism) -> Workload:
     """The batch of one replica. Raises EstimateError when it cannot be divided evenly."""
+    if workload.lengths is not None and parallelism.data > 1:
+        raise EstimateError(
+            f"sequences of different lengths cannot be divided evenly among {parallelism.data} devices; give batch and "
+            "seq, or one device"
+        )
     if workload.batch % parallelism.data:
         raise EstimateError(
             f"a batch of {workload.batch} cannot be divided evenly among {parallelism.data} devices; "

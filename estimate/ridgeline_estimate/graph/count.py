@@ -11,11 +11,12 @@ from pathlib import Path
 
 from ridgeline_estimate.graph import ops as _ops  # noqa: F401  # registers the handlers
 from ridgeline_estimate.graph.control_flow import CONTROL_FLOW
-from ridgeline_estimate.graph.inputs import bind_inputs
+from ridgeline_estimate.graph.inputs import bind_inputs, is_packed
+from ridgeline_estimate.graph.liveness import PACKED_VIEWS, peak_bytes
 from ridgeline_estimate.graph.model import FLOATING, SMALL, Call, UnknownShape, Value, Weight
 from ridgeline_estimate.graph.propagate import Propagation
 from ridgeline_estimate.graph.proto import Proto, needed_names, read_proto
-from ridgeline_estimate.graph.registry import Cost, find_handler
+from ridgeline_estimate.graph.registry import RIDGELINE, Cost, find_handler
 from ridgeline_estimate.graph.structure import Structure
 from ridgeline_estimate.op import Op
 from ridgeline_estimate.precision import DTYPE_BYTES, Precision, find_precision
@@ -31,10 +32,13 @@ class GraphCount:
     """What a graph costs on a workload.
 
     warnings: what could not be counted, and what was assumed; empty when all is known
+    peak_bytes: most that inputs, outputs and what lies between them take at any time, when the nodes run in the file's
+              order and a value is freed after its last reader; what a node allocates for itself is not in it
     """
 
     ops: list[Op]
     warnings: tuple[str, ...]
+    peak_bytes: float = 0.0
 
 
 class Graph:
@@ -61,6 +65,11 @@ class Graph:
     def inputs(self) -> tuple[str, ...]:
         """Names of its inputs."""
         return tuple(value.name for value in self._proto.body.inputs)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether sequences lie end to end in one row, without padding."""
+        return is_packed(self._proto.body.inputs)
 
     @property
     def weight_bytes(self) -> int:
@@ -98,8 +107,20 @@ class Graph:
         state = Propagation(self._proto, symbols, CONTROL_FLOW, notes)
         calls = [call for call in state.run(self._proto.body, dict(values)) if not _is_folded(call)]
         counter = _Counter(Structure(calls), state.warnings)
-        found = [op for call in calls for op in counter.ops(call)]
-        return GraphCount(found, (*state.warnings, *counter.summary()))
+        # Kernels of the packed dialect take strides, so that a part of a tensor is no copy of it.
+        views = PACKED_VIEWS if self.is_packed else frozenset()
+        found = [op for call in calls if call.node.op_type not in views for op in counter.ops(call)]
+        peak = peak_bytes(calls, values.values(), self._proto.body.outputs, views)
+        return GraphCount(found, (*state.warnings, *self._packing_notes(calls), *counter.summary()), peak)
+
+    def _packing_notes(self, calls: Sequence[Call]) -> list[str]:
+        """What is to be said of a packed graph whose ops were written out as standard ones."""
+        if not self.is_packed or any(call.node.domain == RIDGELINE for call in calls):
+            return []
+        return [
+            "the packed dialect's ops are written out in this graph: its attention runs over all pairs of tokens in "
+            "the batch, those of different sequences too"
+        ]
 
 
 def read_graph(path: str | Path) -> Graph:

@@ -15,17 +15,22 @@ from ridgeline_estimate.workload import Mode, Workload
 _CACHE = re.compile(r"past|cache|key_values")
 _CACHE_POSITION = re.compile(r"cache_position|past_(sequence|seq)_len|past_length")
 _ENCODER = re.compile(r"encoder_(hidden_states|outputs|attention_mask|last_hidden)|(^|\.)encoder\.|cross")
+_BOUNDS = re.compile(r"^cu_seqlens$|^cu_seq_lens")
 _PREFIX = re.compile(r"^(inputs?|kwargs|args)\.")
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Tokens of a graph's inputs: new ones, those in the cache, and those of an encoder."""
+    """Tokens of a graph's inputs: new ones, those in the cache, and those of an encoder.
+
+    bounds: of the sequences in a packed graph, whose batch is one row of all new tokens; None in other graphs
+    """
 
     batch: int
     new: int
     past: int
     source: int
+    bounds: tuple[int, ...] | None = None
 
     @property
     def total(self) -> int:
@@ -43,7 +48,7 @@ def bind_inputs(
     """
     names = [_PREFIX.sub("", value.name) for value in inputs]
     lengths = _lengths(names, inputs, workload)
-    symbols: dict[str, int] = {}
+    symbols: dict[str, int] = {} if lengths.bounds is None else {"sequences": len(lengths.bounds) - 1}
     warnings: list[str] = []
     values: dict[str, Value] = {}
     has_decoder_ids = any(name.startswith("decoder_input") for name in names)
@@ -72,12 +77,22 @@ def _lengths(names: Sequence[str], inputs: Sequence[Declared], workload: Workloa
             "the graph has no inputs for a KV cache (past_key_values), so that it can neither decode token by token "
             "nor take past tokens; choose mode forward and past 0, or a graph that was exported with its cache"
         )
+    if is_packed(inputs):
+        return Lengths(1, workload.new_tokens, 0, workload.new_tokens, workload.bounds)
     new = workload.seq
     if _is_seq2seq(names):
         new = workload.target or workload.seq
     if workload.mode is Mode.DECODE and (has_cache or _is_seq2seq(names)):
         new = 1
     return Lengths(workload.batch, new, workload.past, workload.seq)
+
+
+def is_packed(inputs: Sequence[Declared]) -> bool:
+    """Whether sequences lie end to end in one row, with their bounds beside them."""
+    names = [_PREFIX.sub("", value.name) for value in inputs]
+    has_bounds = any(_BOUNDS.search(name) for name in names)
+    ids = [value for name, value in zip(names, inputs, strict=True) if name in _PLAIN and len(value.shape or ()) > 1]
+    return has_bounds and all(value.shape is not None and value.shape[0] == 1 for value in ids)
 
 
 def _is_seq2seq(names: Sequence[str]) -> bool:
@@ -133,8 +148,8 @@ def _roles(name: str, value: Declared, lengths: Lengths) -> Sequence[int | None]
         return roles
     if name == "cache_position":
         return [lengths.new][:rank]
-    if name == "cu_seqlens" or name.startswith("cu_seq_lens"):
-        return [lengths.batch + 1][:rank]
+    if _BOUNDS.search(name):
+        return [lengths.batch + 1 if lengths.bounds is None else len(lengths.bounds)][:rank]
     if rank == 0:
         return []
     tokens = lengths.new
@@ -198,6 +213,8 @@ def _constant(name: str, shape: Shape | None, lengths: Lengths) -> Array | None:
     """Elements of inputs that steer the graph."""
     if shape is None:
         return None
+    if _BOUNDS.search(name) and lengths.bounds is not None and shape == (len(lengths.bounds),):
+        return np.asarray(lengths.bounds, np.int32)
     if name == "use_cache_branch":
         return np.full(shape, lengths.past > 0)
     if name in ("total_sequence_length", "total_seq_len"):

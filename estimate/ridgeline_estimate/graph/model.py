@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 Axis = int | str | None  # a size, a symbol, or unknown
 
 # ONNX's numbers of element types (onnx.proto, TensorProto.DataType) and our names of their formats.
-FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16 = 1, 2, 3, 6, 7, 9, 10
+FLOAT, UINT8, INT8, INT32, INT64, BOOL, FLOAT16, FLOAT8 = 1, 2, 3, 6, 7, 9, 10, 17
 FORMATS: Mapping[int, str] = {
     1: "fp32", 2: "int8", 3: "int8", 4: "int16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "fp16",
     11: "fp64", 12: "int32", 13: "int64", 16: "bf16", 17: "fp8", 18: "fp8", 19: "fp8", 20: "fp8",

@@ -15,6 +15,7 @@ Kind = Literal[
 ]  # fmt: skip
 STANDARD = ""
 MICROSOFT = "com.microsoft"
+RIDGELINE = "ridgeline"  # the packed dialect: docs/dialect.json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

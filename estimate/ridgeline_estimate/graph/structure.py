@@ -15,7 +15,8 @@ from ridgeline_estimate.graph.naming import (
     module_of,
     part_of_matmul,
 )
-from ridgeline_estimate.graph.registry import Kind, find_handler
+from ridgeline_estimate.graph.ops.packed_attention import DISENTANGLED_TABLES
+from ridgeline_estimate.graph.registry import RIDGELINE, Kind, find_handler
 
 _PRODUCTS = frozenset({"matmul", "convolution", "attention"})
 # What scores pass through on their way to the softmax, and probabilities on their way to the values.
@@ -23,6 +24,8 @@ _PASSING = frozenset({"elementwise", "movement", "view", "quantization", "activa
 _FUSABLE = frozenset({"elementwise", "activation", "quantization"})
 _NORM_OPS = frozenset({"Sub", "Pow", "Add", "Sqrt", "Reciprocal", "Div", "Mul", "Cast", "ReduceMean", "ReduceSum"})
 _GATES = frozenset({"Erf", "Tanh", "Sigmoid", "Gelu", "Relu", "Swish", "HardSwish", "Mish"})
+# Index of the residual among the inputs of the packed dialect's ops.
+_RESIDUALS = {"AddNorm": 1, "Linear": 3, "QuantizedLinear": 5}
 _REACH = 400  # calls looked at in one search
 
 
@@ -97,6 +100,16 @@ class Structure:
 
     def _leads_to_softmax(self, call: Call) -> bool:
         return any(self._is_attention_softmax(found) for found in self._search(call, self.after))
+
+    def _leads_to_tables(self, call: Call) -> bool:
+        """To what a DisentangledAttention adds to its scores, and not to its queries, keys or values."""
+        for found in self._search(call, self.after):
+            if found.node.op_type == "DisentangledAttention":
+                tables = [found.optional(index) for index in DISENTANGLED_TABLES]
+                makers = [value.producer for value in tables if value is not None and value.producer in self._index]
+                if call in makers or any(call in self._search(maker, self.before) for maker in makers if maker):
+                    return True
+        return False
 
     def _comes_from_softmax(self, call: Call) -> bool:
         return any(self._is_attention_softmax(found) for found in self._search(call, self.before))
@@ -192,7 +205,7 @@ class Structure:
             return self._product_part(call, is_late)
         if kind == "quantization" or self._prepares_quantization(call):
             return "quantization"
-        if is_head(path) and kind != "view":
+        if call.node.op_type == "Pool" or (is_head(path) and kind != "view"):
             return "head"
         if kind == "norm" or call in self._norms:
             return "norms"
@@ -220,7 +233,7 @@ class Structure:
             if self._leads_to_softmax(call):
                 return "attention_scores"
             return part_of_matmul(path) or "other"
-        if self._leads_to_softmax(call) and part_of_matmul(path) != "head":
+        if (self._leads_to_softmax(call) or self._leads_to_tables(call)) and part_of_matmul(path) != "head":
             # A product with a table of relative positions that was folded.
             return "attention_scores"
         named = part_of_matmul(path)
@@ -234,6 +247,8 @@ class Structure:
         """Both operands are computed, whatever else (scales, zero points) is constant."""
         if call.node.op_type.startswith("QLinear"):
             operands = (call.optional(0), call.optional(3))
+        elif call.node.op_type == "QuantizedLinear":
+            operands = (call.optional(0), call.optional(2))
         else:
             operands = (call.optional(0), call.optional(1))
         return all(value is not None and not value.is_static for value in operands)
@@ -263,6 +278,8 @@ class Structure:
     def _is_residual(self, call: Call) -> bool:
         if call.node.op_type.startswith("Skip"):
             return True
+        if call.node.domain == RIDGELINE:
+            return call.optional(_RESIDUALS.get(call.node.op_type, len(call.inputs))) is not None
         shapes = [value.shape for value in call.activations]
         return call.node.op_type == "Add" and len(shapes) == 2 and shapes[0] == shapes[1] and len(shapes[0] or ()) == 3
 

@@ -25,6 +25,7 @@ class Answer:
     prediction:  of one device's share, which all devices work on at once; None when no device is known
     latency_gap: why there is no latency, as a sentence; None when there is one
     assumptions: sentences that the figures rest on
+    is_packed:   the tokens run without padding, all sequences end to end
     """
 
     question: Question
@@ -39,6 +40,7 @@ class Answer:
     prediction: Prediction | None
     latency_gap: str | None
     assumptions: tuple[str, ...]
+    is_packed: bool = False
 
     @cached_property
     def sums(self) -> Sums:
@@ -71,12 +73,12 @@ class Answer:
 
     @property
     def tokens(self) -> int:
-        """New tokens that a call handles, an encoder-decoder's on both sides."""
+        """New tokens that a call handles, padding aside where lengths are given, an encoder-decoder's on both sides."""
         work = self.workload
         if work.mode is Mode.DECODE:
             return work.batch
         is_pair = self.architecture is not None and len(self.architecture.stacks) == 2
-        return work.batch * (work.seq + ((work.target or work.seq) if is_pair else 0))
+        return work.new_tokens + (work.batch * (work.target or work.seq) if is_pair else 0)
 
     @property
     def sequences_per_s(self) -> float | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ridgeline_estimate.architecture import Architecture
 from ridgeline_estimate.counting import count_parameters, model_ops
 from ridgeline_estimate.errors import EstimateError, ShapeError
-from ridgeline_estimate.graph import Graph, read_graph
+from ridgeline_estimate.graph import Graph, GraphCount, read_graph
 from ridgeline_estimate.op import Op
 from ridgeline_estimate.parallelism import shard_architecture
 from ridgeline_estimate.precision import Precision
@@ -22,7 +22,7 @@ from ridgeline_estimate.summary.answer import Answer
 from ridgeline_estimate.summary.assumptions import assumptions
 from ridgeline_estimate.summary.formats import precision_of
 from ridgeline_estimate.summary.machine import Machine, find_machine
-from ridgeline_estimate.summary.memory_figures import memory_of
+from ridgeline_estimate.summary.memory_figures import Share, memory_of
 from ridgeline_estimate.summary.question import Question
 from ridgeline_estimate.summary.steps import with_step_of
 from ridgeline_estimate.summary.subject import Subject, find_subject
@@ -43,15 +43,17 @@ def answer(question: Question) -> Answer:
         _check_positions(architecture, workload)
     graph = _graph(subject.graph) if subject.graph is not None else None
     precision, precision_note = precision_of(subject, question.dtype, graph)
-    found = find_machine(question.device, subject.variant or precision.name)
+    is_packed = graph is not None and graph.is_packed
+    found = find_machine(question.device, subject.variant or ("packed-" if is_packed else "") + precision.name)
     is_fused = question.fused_attention
     if is_fused is None:
         is_fused = not (isinstance(found, Machine) and found.is_calibrated)
     model = _Model(subject, architecture, graph, precision, question, is_fused)
-    ops, warnings = model.ops(workload)
-    share = model.ops_of_a_device(workload) if question.devices > 1 else ops
+    count = model.count(workload)
+    ops = count.ops
+    share = model.count_of_a_device(workload) if question.devices > 1 else count
     kind = found.device.kind if isinstance(found, Machine) else "cpu"
-    prediction, gap = _prediction(share, found)
+    prediction, gap = _prediction(share.ops, found)
     return Answer(
         question=question,
         subject=subject,
@@ -61,10 +63,15 @@ def answer(question: Question) -> Answer:
         dtype=_main_dtype(ops, precision),
         parameters=model.parameters(ops),
         ops=tuple(ops),
-        memory=memory_of(question, architecture, precision, graph, share, kind),
+        memory=memory_of(question, architecture, precision, graph, Share(share.ops, share.peak_bytes), kind),
         prediction=prediction,
         latency_gap=gap,
-        assumptions=tuple(assumptions(question, subject, architecture, precision_note, found, prediction, warnings)),
+        assumptions=tuple(
+            assumptions(
+                question, subject, architecture, precision_note, found, prediction, count.warnings, is_packed=is_packed
+            )
+        ),
+        is_packed=is_packed,
     )
 
 
@@ -128,27 +135,26 @@ class _Model:
     question: Question
     has_fused_attention: bool
 
-    def ops(self, workload: Workload) -> tuple[list[Op], tuple[str, ...]]:
+    def count(self, workload: Workload) -> GraphCount:
         """The operations, and what could not be counted of a graph."""
         if self.graph is not None:
-            count = self.graph.count(workload)
-            return count.ops, count.warnings
+            return self.graph.count(workload)
         assert self.architecture is not None
-        return self._of(self.architecture, workload), ()
+        return GraphCount(self._of(self.architecture, workload), ())
 
-    def ops_of_a_device(self, workload: Workload) -> list[Op]:
+    def count_of_a_device(self, workload: Workload) -> GraphCount:
         """One device's share of them. Raises EstimateError when they cannot be divided."""
         workload = replace(workload, batch=workload.batch // self.question.data_parallel)
         devices = self.question.tensor_parallel
         if self.graph is None:
             assert self.architecture is not None
-            return self._of(shard_architecture(self.architecture, devices), workload)
+            return GraphCount(self._of(shard_architecture(self.architecture, devices), workload), ())
         if devices > 1:
             raise EstimateError(
                 f"{self.subject.name} is a graph for one device, so --tensor-parallel {devices} cannot divide it; "
                 "give the model's config instead"
             )
-        return self.graph.count(workload).ops
+        return self.graph.count(workload)
 
     def parameters(self, ops: Sequence[Op]) -> int:
         """All weights, also those that this mode does not use."""

@@ -20,6 +20,8 @@ def assumptions(
     found: Machine | str,
     prediction: Prediction | None,
     warnings: Sequence[str],
+    *,
+    is_packed: bool,
 ) -> Iterator[str]:
     """The most important ones first."""
     if architecture is not None and subject.graph is None and not architecture.is_known:
@@ -29,9 +31,27 @@ def assumptions(
         )
     yield from warnings
     yield f"Number formats: {precision_note}"
+    if subject.other_variants:
+        yield (
+            f"Variant: {subject.variant}; --variant counts the others that the bundle has: "
+            f"{', '.join(subject.other_variants)}"
+        )
+    workload = question.workload()
+    if is_packed:
+        yield (
+            f"Packed: {workload.new_tokens:,} tokens lie end to end without padding, and attention is counted within "
+            "each sequence"
+        )
+    elif workload.lengths is not None:
+        padded = workload.batch * workload.seq
+        yield (
+            f"Padding: all sequences run as long as the longest, so that {workload.new_tokens:,} of {padded:,} tokens "
+            "are real; throughput and cost are of real ones"
+        )
+    over = "over" if is_packed else "over padding and over"
     yield (
-        "FLOPs: a multiply-add counts 2; attention is dense over padding and over what masks hide, as PyTorch's "
-        "FlopCounterMode counts"
+        f"FLOPs: a multiply-add counts 2; attention is dense {over} what masks hide, as PyTorch's FlopCounterMode "
+        "counts"
     )
     if subject.graph is None:
         yield _attention_note(question, isinstance(found, Machine) and found.is_calibrated)

@@ -16,12 +16,20 @@ from ridgeline_estimate.workload import Mode
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What one device runs. peak_bytes: of a graph's activations; 0 of a config's, which are followed on their own."""
+
+    ops: Sequence[Op]
+    peak_bytes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryFigures:
     """Bytes on each device. See ridgeline_estimate.memory.Memory.
 
     activations: at their peak, with attention as asked for
-    activations_fused, activations_plain: with attention scores on the chip, and written to memory; None when only a
-                 graph is known
+    activations_fused, activations_plain: with attention scores on the chip, and written to memory; None when the graph
+                 alone says what is written
     kv_cache:    None when it is not known
     step_peak:   of all together, when gradients are freed after each step
     note:        what is to be said of the activations
@@ -75,13 +83,19 @@ def memory_of(
     architecture: Architecture | None,
     precision: Precision,
     graph: Graph | None,
-    ops: Sequence[Op],
+    share: Share,
     kind: str,
 ) -> MemoryFigures:
-    """ops: of one device, when the architecture is not known. kind: "cpu" or "cuda"."""
+    """share: of one device. kind: "cpu" or "cuda"."""
+    if graph is not None and graph.is_packed:
+        return MemoryFigures(
+            weights=graph.weight_bytes,
+            activations=round(share.peak_bytes),
+            note="as the packed graph's nodes run, each value freed after its last reader",
+        )
     if architecture is None:
         assert graph is not None
-        return _of_graph(question, graph, ops)
+        return _of_graph(question, graph, share.ops)
     found = estimate_memory(
         architecture,
         question.workload(),

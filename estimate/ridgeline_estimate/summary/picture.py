@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ridgeline_estimate.summary.curves import Panel, panels
 from ridgeline_estimate.summary.question import Question
 from ridgeline_estimate.summary.sweep import Sweep
+from ridgeline_estimate.summary.tables import tokens_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -172,9 +173,7 @@ def subtitle(question: Question, sweeps: Sequence[Sweep]) -> str:
     answers = [answer for sweep in sweeps for answer in sweep.answers]
     devices = dict.fromkeys(answer.prediction.device.name for answer in answers if answer.prediction)
     precisions = dict.fromkeys(answer.precision for answer in answers)
-    base = f"{question.mode}, {question.batch} × {question.seq} tokens" + (
-        f" after {question.past}" if question.past else ""
-    )
+    base = f"{question.mode}, {tokens_text(question.workload())}" + (f" after {question.past}" if question.past else "")
     attention = "attention scores in memory" if question.fused_attention is False else ""
     texts = [base, ", ".join(precisions), attention, ", ".join(devices)]
     return "; ".join(text for text in texts if text) + "; each column changes one factor"

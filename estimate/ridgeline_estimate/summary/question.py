@@ -12,6 +12,7 @@ from ridgeline_estimate.optimizers import find_optimizer
 from ridgeline_estimate.parallelism import Parallelism, shard_workload
 from ridgeline_estimate.workload import Mode, Workload
 
+_MOST_LENGTHS = 100_000
 DEFAULT_OPTIMIZER = "adamw"
 
 
@@ -19,6 +20,7 @@ DEFAULT_OPTIMIZER = "adamw"
 class Question:
     """One estimate that is wanted; see `ridgeline estimate --help`.
 
+    lengths: new tokens of each sequence, instead of batch and seq
     past:   None = 0, and in decode the decoder's context is `seq` tokens
     dtype:  name of a precision, None = the graph's, or the config's own
     device: name of a data sheet or "this", None = this machine if it was measured
@@ -46,6 +48,7 @@ class Question:
     tensor_parallel: int = 1
     price: float | None = None
     sizes: Mapping[str, int] = field(default_factory=dict)
+    lengths: tuple[int, ...] | None = None
 
     @property
     def optimizer_in_use(self) -> str | None:
@@ -61,7 +64,10 @@ class Question:
         """The whole batch, before it is divided among devices. Raises EstimateError for impossible numbers."""
         if self.mode not in list(Mode):
             raise EstimateError(f"mode '{self.mode}' is unknown; allowed: {', '.join(Mode)}")
-        return Workload(self.batch, self.seq, 0 if self.past is None else self.past, self.target, Mode(self.mode))
+        past = 0 if self.past is None else self.past
+        if self.lengths is None:
+            return Workload(self.batch, self.seq, past, self.target, Mode(self.mode))
+        return replace(Workload.of_lengths(self.lengths, Mode(self.mode)), past=past, target=self.target)
 
     def check(self) -> None:
         """Raises EstimateError for numbers that are impossible whatever the model."""
@@ -83,6 +89,8 @@ FACTORS = (*NUMBERS, *SIZES, *NAMES)
 
 def vary(question: Question, factor: str, value: int | str) -> Question:
     """The same question with one of FACTORS changed."""
+    if question.lengths is not None and factor in ("batch", "seq"):
+        raise EstimateError(f"--lengths says how many sequences there are and how long; {factor} cannot be varied then")
     if factor in SIZES:
         assert isinstance(value, int)
         return replace(question, sizes={**question.sizes, factor: value})
@@ -101,6 +109,24 @@ def parse_value(factor: str, text: str) -> int | str:
         return int(text)
     except ValueError:
         raise EstimateError(f"{factor} is '{text}'; it should be a whole number, such as {_example(factor)}") from None
+
+
+def parse_lengths(text: str) -> tuple[int, ...]:
+    """Lengths as they stand on the command line: numbers, or NxLENGTH for N alike. Raises EstimateError."""
+    lengths: list[int] = []
+    for part in text.split(","):
+        count, times, length = part.strip().lower().rpartition("x")
+        try:
+            repeats, tokens = int(count) if times else 1, int(length)
+        except ValueError:
+            repeats = tokens = 0
+        if repeats < 1 or tokens < 1 or len(lengths) + repeats > _MOST_LENGTHS:
+            raise EstimateError(
+                f"--lengths holds '{part.strip()}'; give tokens of each sequence, such as 12,50,128 or 30x16,2x512, of "
+                f"up to {_MOST_LENGTHS:,} sequences"
+            )
+        lengths += [tokens] * repeats
+    return tuple(lengths)
 
 
 def check_factor(name: str) -> str:

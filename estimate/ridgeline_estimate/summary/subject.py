@@ -29,6 +29,7 @@ class Subject:
     graph:     the ONNX graph that is counted, None = the config is
     variant:   the bundle's variant whose graph that is, None outside of bundles
     task:      optimum's name of it, None = what the config's class does
+    other_variants: of the bundle, when nobody asked for one
     """
 
     name: str
@@ -37,6 +38,7 @@ class Subject:
     graph: Path | None = None
     variant: str | None = None
     task: str | None = None
+    other_variants: tuple[str, ...] = ()
 
 
 def find_subject(
@@ -116,6 +118,7 @@ def _bundle(path: Path, variant: str | None, task: str | None) -> Subject:
         graph=graph,
         variant=chosen,
         task=task,
+        other_variants=() if variant else tuple(name for name in variants if name != chosen),
     )
 
 

@@ -14,7 +14,7 @@ from ridgeline_estimate.summary import units
 from ridgeline_estimate.summary.answer import Answer
 from ridgeline_estimate.summary.blocks import latency_lines, memory_lines
 from ridgeline_estimate.summary.folding import layer_rows, part_sums
-from ridgeline_estimate.workload import Mode
+from ridgeline_estimate.workload import Mode, Workload
 
 _QUIET = "bright_black"
 _STRONG = "bold"
@@ -58,13 +58,23 @@ def workload_text(answer: Answer) -> str:
     """Such as "forward, 8 × 128 tokens"."""
     work = answer.workload
     is_pair = answer.architecture is not None and len(answer.architecture.stacks) == 2
-    text = f"{work.mode}, {work.batch} × "
     if work.mode is Mode.DECODE:
-        text += f"1 token after {work.past}" + (f", {work.seq} in the encoder" if is_pair else "")
+        text = f"{work.mode}, {work.batch} × 1 token after {work.past}"
+        text += f", {work.seq} in the encoder" if is_pair else ""
     else:
-        text += f"{work.seq} tokens" + (f" to {work.target or work.seq}" if is_pair else "")
+        text = f"{work.mode}, {tokens_text(work)}" + (f" to {work.target or work.seq}" if is_pair else "")
         text += f" after {work.past}" if work.past else ""
+        text += ", packed" if answer.is_packed else ", padded" if work.lengths is not None else ""
     return text + (f", {answer.question.devices} devices" if answer.question.devices > 1 else "")
+
+
+def tokens_text(work: Workload) -> str:
+    """Such as "8 × 128 tokens", or "3 sequences of 12 to 128 tokens"."""
+    if work.lengths is None:
+        return f"{work.batch} × {work.seq} tokens"
+    shortest = min(work.lengths)
+    span = f"{shortest} to {work.seq}" if shortest < work.seq else f"{work.seq}"
+    return f"{work.batch} sequence{'s' if work.batch > 1 else ''} of {span} tokens"
 
 
 def _layers(answer: Answer, width: int) -> Table:

@@ -9,6 +9,8 @@ from ridgeline_estimate.graph.ops import (
     matmul,
     movement,
     normalization,
+    packed,
+    packed_attention,
     quantization,
 )
 
@@ -21,5 +23,7 @@ __all__ = [
     "matmul",
     "movement",
     "normalization",
+    "packed",
+    "packed_attention",
     "quantization",
 ]
