@@ -6,7 +6,7 @@ All instants are seconds of CLOCK_MONOTONIC, which every process of the machine 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -100,14 +100,14 @@ class Batch:
 class BatchRecord:
     """One executed batch, as the report tells of it.
 
-    shape:           (rows, length) that the runtime executed
+    shape:           (rows, length) that the runtime executed; of a packed batch (1, bucket of tokens)
     real_tokens:     tokens of the texts, special tokens included
     padded_tokens:   tokens that the runtime executed, padding included
     flops:           estimated FLOPs of the real tokens
     executed_flops:  estimated FLOPs of what was executed, padding included
     started, finished: instants around the runtime's call
     peak_flops_per_s: measured peak of the replica's cores in `precision`, None = not measured
-    share:           share of those cores that the batch held (one stream of n holds 1/n)
+    share:           share of those cores that the batch held: one stream of n holds 1/n, one that took its turn all
     predicted_s:     seconds that the roofline predicts for the executed shape there, None = no prediction
     bound:           what binds most of them: "compute", "memory" or "overhead", None = no prediction
     """
@@ -144,6 +144,10 @@ class ShapePrediction:
     seconds: float
     bound: str
     flops: float
+
+    def of_flops(self, flops: float) -> ShapePrediction:
+        """The prediction of another amount of work in the same shape, in proportion."""
+        return replace(self, seconds=self.seconds * flops / self.flops, flops=flops) if self.flops else self
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.request import BatchRecord, Float32Array, Instants, Request
 from ridgeline_server.runtimes.base import Plan
 from ridgeline_server.runtimes.grid import make_grid
+from ridgeline_server.runtimes.token_grid import make_token_grid
 
 WORKER = (sys.executable, str(Path(__file__).with_name("faulty_worker.py")))
 
@@ -33,10 +35,24 @@ class Costs:
     def executed(self, shape: tuple[int, int]) -> float:
         return float(shape[0] * shape[1])
 
+    def filling(self, tokens: int) -> float:
+        return float(tokens)
+
 
 def plan(variant: str = "fp32", concurrency: int = 1) -> Plan:
     return Plan(
         variant, "fake", Path("x"), "fp32", concurrency, concurrency, make_grid(64, 256), 0, ("last_hidden_state",), ""
+    )
+
+
+def packed_plan(concurrency: int = 2) -> Plan:
+    """A plan whose batches are packed and take turns."""
+    return replace(
+        plan(concurrency=concurrency),
+        grid=make_token_grid(64, 256),
+        outputs=("pooled",),
+        pools_as="mean",
+        has_turns=True,
     )
 
 

@@ -37,7 +37,9 @@ class FaultyRuntime:
 
     def run(self, batch: Batch, slot: int) -> Output:
         started = time.monotonic()
-        rows, length = self._plan.grid.fit(len(batch.lengths), int(batch.lengths.max()))
+        rows, length = self._plan.grid.shape_of(batch.lengths)
+        if self._plan.pools_as is not None:
+            return self._run_packed(batch, length, started)
         hidden = np.full((rows, length, DIM), 1e30, np.float32)
         start = 0
         for row, tokens in enumerate(batch.lengths):
@@ -46,6 +48,14 @@ class FaultyRuntime:
             start += tokens
         self._misbehave(set(batch.input_ids.tolist()))
         return Output({"last_hidden_state": hidden}, rows * length, (rows, length), started, time.monotonic())
+
+    def _run_packed(self, batch: Batch, bucket: int, started: float) -> Output:
+        """As a packed runtime answers: pooled vectors, and a bucket of tokens as the shape."""
+        starts = np.cumsum(batch.lengths) - batch.lengths
+        means = np.add.reduceat(batch.input_ids.astype(np.float32), starts) / batch.lengths
+        self._misbehave(set(batch.input_ids.tolist()))
+        vectors = np.repeat(means[:, None], DIM, axis=1)
+        return Output({"pooled": vectors}, bucket, (1, bucket), started, time.monotonic())
 
     def warmup(self) -> dict[Shape, float]:
         if self._plan.variant == "broken":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import inf
 
-from ridgeline_server.runtimes.grid import Shape, ShapeGrid
+from ridgeline_server.runtimes.grid import Grid, Shape
 
 # Share of a new measurement, and the most that one may differ: a batch that the machine interrupted says little.
 _SMOOTHING = 0.05
@@ -17,12 +17,12 @@ class BatchCosts:
     """Seconds of a batch of each shape, and what a sequence is worth in them.
 
     These follow what is observed a few batches later:
-    values:  for each grid length, the seconds that a sequence of this length costs in the best full batch
+    values:  for each grid length, the seconds that a row of this length costs in the best full batch
     token_s: seconds per token in the best batch
     least_s: seconds of the cheapest batch
     """
 
-    def __init__(self, grid: ShapeGrid, batch_s: Mapping[Shape, float]) -> None:
+    def __init__(self, grid: Grid, batch_s: Mapping[Shape, float]) -> None:
         """batch_s: measured seconds of each shape of the grid, all > 0"""
         self._grid = grid
         self._batch_s = {shape: batch_s[shape] for shape in grid.shapes}

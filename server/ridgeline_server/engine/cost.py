@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from ridgeline_estimate.counting import flops_by_length
 from ridgeline_estimate.errors import ShapeError
 from ridgeline_estimate.reading import read_architecture
 from ridgeline_export.bundle import Bundle
+
+_TERMS = 3
 
 
 class CostTable:
@@ -28,6 +31,22 @@ class CostTable:
         """FLOPs of a padded batch of `shape` (rows, length)."""
         rows, length = shape
         return rows * float(self._flops[length])
+
+    def filling(self, tokens: int) -> float:
+        """FLOPs of tokens that belong to no sequence, which fill a packed batch up: of all but attention."""
+        return tokens * self._token_flops
+
+    @cached_property
+    def _token_flops(self) -> float:
+        """The linear term of a sequence's FLOPs, which are quadratic in its length while that is short.
+
+        The FLOPs of one, two and three tokens tell its terms apart; where a model takes fewer, attention is left in.
+        """
+        if len(self._flops) <= _TERMS:
+            return float(self._flops[1])
+        one, two, three = (float(flops) for flops in self._flops[1 : _TERMS + 1])
+        quadratic = (three - 2 * two + one) / 2
+        return two - one - 3 * quadratic
 
 
 def bundle_architecture(bundle: Bundle) -> Architecture:

@@ -23,7 +23,7 @@ from ridgeline_server.engine.prediction import make_predictor
 from ridgeline_server.engine.replica import WORKER_COMMAND, Replica, ReplicaState
 from ridgeline_server.engine.retries import Retry, judge
 from ridgeline_server.engine.rooflines import Rooflines
-from ridgeline_server.engine.scheduler import Scheduler, Waiting
+from ridgeline_server.engine.scheduler import Queue, Waiting, make_scheduler
 from ridgeline_server.errors import ExecutionError, UnavailableError
 from ridgeline_server.request import BatchRecord, Priority, ReplicaInfo
 from ridgeline_server.runtimes.base import Plan
@@ -68,7 +68,7 @@ class ServedModel:
         self.load_error: str | None = None
         self.was_ready = asyncio.Event()
         self._observe = observe
-        self._scheduler: Scheduler[Item] = Scheduler(self.plan.grid, max_age_s)
+        self._scheduler: Queue[Item] = make_scheduler(self.plan.grid, max_age_s)
         self._batch_costs: dict[int, BatchCosts] = {}
         self._rooflines = Rooflines()
         self._retries: deque[Retry] = deque()
@@ -93,7 +93,7 @@ class ServedModel:
         slots = 0
         for replica in self.replicas:  # not a sum: this runs three times for every request
             if replica.state is ReplicaState.READY:
-                slots += replica.load.plan.concurrency
+                slots += replica.load.plan.parallel
         return self._backlog.retry_after_s(
             self._requests, scheduler.tokens, scheduler.interactive_tokens, slots, left_s
         )
@@ -256,7 +256,7 @@ class ServedModel:
             return _ABSENT
         return ReplicaLoad(
             has_room=replica.has_room(),
-            concurrency=replica.load.plan.concurrency,
+            concurrency=replica.load.plan.parallel,
             in_flight=len(replica.in_flight),
             in_flight_s=sum(assignment.predicted_s for assignment in replica.in_flight.values()),
             token_s=costs.token_s,
@@ -278,7 +278,7 @@ class ServedModel:
         assignment = Assignment(next(self._batch_ids), items, is_alone, is_crowded=self._scheduler.sequences > 0)
         try:
             batch = pack(assignment.id, [item.tokens for item in items])
-            shape = self.plan.grid.fit(len(items), int(batch.lengths.max()))
+            shape = self.plan.grid.shape_of(batch.lengths)
             assignment.predicted_s = self._batch_costs[replica.index][shape]
             replica.send(assignment, batch)
         except Exception as error:  # no memory, say: these requests fail, and the others go on
@@ -290,7 +290,11 @@ class ServedModel:
     def _record(self, replica: Replica, assignment: Assignment, done: Done) -> BatchRecord:
         plan = replica.load.plan
         lengths = [len(item.tokens.ids) for item in assignment.items]
+        flops = self.costs.sequences(lengths)
+        executed_flops = self._executed_flops(flops, sum(lengths), done)
         prediction = self._rooflines.find(replica.index, done.shape)
+        if prediction is not None and plan.grid.is_packed:
+            prediction = prediction.of_flops(executed_flops)  # the bucket says nothing of the sequences' lengths
         return BatchRecord(
             model=self.name,
             variant=plan.variant,
@@ -301,15 +305,20 @@ class ServedModel:
             shape=done.shape,
             real_tokens=sum(lengths),
             padded_tokens=done.padded_tokens,
-            flops=self.costs.sequences(lengths),
-            executed_flops=self.costs.executed(done.shape),
+            flops=flops,
+            executed_flops=executed_flops,
             started=done.started,
             finished=done.finished,
             peak_flops_per_s=replica.peak_flops_per_s,
-            share=1.0 / plan.concurrency,
+            share=plan.share,
             predicted_s=None if prediction is None else prediction.seconds,
             bound=None if prediction is None else prediction.bound,
         )
+
+    def _executed_flops(self, flops: float, real_tokens: int, done: Done) -> float:
+        if self.plan.grid.is_packed:
+            return flops + self.costs.filling(done.padded_tokens - real_tokens)
+        return self.costs.executed(done.shape)
 
     def _stopping(self) -> UnavailableError:
         return UnavailableError("the server is stopping; ask another one", _RETRY_AFTER_S)

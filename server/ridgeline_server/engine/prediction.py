@@ -23,6 +23,8 @@ from ridgeline_server.runtimes.machine import this_machine
 log = logging.getLogger(__name__)
 
 _DYNAMIC = "int8-dynamic"
+_CALIBRATE = "run `ridgeline devices --calibrate` for a prediction that has them"
+_PACKED = "a packed batch is predicted from its own lengths, a bucket as filled with texts of typical length"
 
 
 class Predictor(Protocol):
@@ -43,11 +45,13 @@ class ArithmeticPredictor:
     def __init__(self, costs: CostTable, plan: Plan, peak_flops_per_s: float) -> None:
         self._costs = costs
         self._precision = plan.precision
-        self._flops_per_s = peak_flops_per_s / plan.concurrency
+        self._grid = plan.grid
+        self._flops_per_s = peak_flops_per_s * plan.share
 
     def predict(self, shape: Shape) -> ShapePrediction:
-        """All FLOPs of the shape at the peak of its matmuls."""
-        flops = self._costs.executed(shape)
+        """All FLOPs of the shape at the peak of its matmuls; of a bucket of tokens, filled with typical sequences."""
+        grid, costs = self._grid, self._costs
+        flops = costs.sequences(grid.full_lengths(shape)) if grid.is_packed else costs.executed(shape)
         return ShapePrediction(shape, flops / self._flops_per_s, "compute", flops)
 
     def roofline(self, shapes: tuple[ShapePrediction, ...]) -> Roofline:
@@ -58,7 +62,7 @@ class ArithmeticPredictor:
             bytes_per_s=None,
             efficiency={},
             source="the peak that the worker measured at its start; memory traffic and overheads are left out, so that "
-            "a batch cannot be faster: run `ridgeline devices --calibrate` for a prediction that has them",
+            f"a batch cannot be faster: {_PACKED if self._grid.is_packed else _CALIBRATE}",
             shapes=shapes,
         )
 
@@ -115,7 +119,7 @@ def make_predictor(costs: CostTable, bundle: Bundle, plan: Plan, peak_flops_per_
 
 def _find_calibration(plan: Plan) -> Calibration | None:
     """The calibration of just this way to run, None when there is none."""
-    if plan.device_share != 1.0 or (plan.precision == "int8" and plan.float_precision != "fp32"):
+    if plan.grid.is_packed or plan.device_share != 1.0 or (plan.precision == "int8" and plan.float_precision != "fp32"):
         return None
     found = read_calibrations()
     if not found:

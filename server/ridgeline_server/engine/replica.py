@@ -240,6 +240,6 @@ class Replica:
 
     def _bound_s(self, batch: Batch) -> float:
         """Seconds after which a batch is stuck: many times what its shape took at warm-up."""
-        shape = self.load.plan.grid.fit(len(batch.lengths), int(batch.lengths.max()))
+        shape = self.load.plan.grid.shape_of(batch.lengths)
         slowest_s = max(self.batch_s.values(), default=0.0)
         return max(_LEAST_BOUND_S, _STUCK_AFTER_RUNS * self.batch_s.get(shape, slowest_s))

@@ -29,8 +29,8 @@ from ridgeline_server.engine.status_page import StatusPage
 from ridgeline_server.engine.watch import BEAT_S
 from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.base import Runtime
+from ridgeline_server.runtimes.pooling import pooled
 from ridgeline_server.runtimes.selection import load_runtime
-from ridgeline_server.tasks.feature_extraction import pool
 
 _PR_SET_PDEATHSIG = 1
 
@@ -89,7 +89,7 @@ class Worker:
 def _run(runtime: Runtime, slot: int, batch: Batch, load: Load) -> Answer:
     try:
         output = runtime.run(batch, slot)
-        vectors = pool(output.arrays[load.plan.outputs[0]], batch.lengths, load.pooling)
+        vectors = pooled(output, load.plan, batch, load.pooling)
     except Exception as error:  # whatever the runtime raises concerns this batch alone
         return Failed(batch.id, f"{type(error).__name__}: {error}")
     return Done(batch.id, vectors, output.padded_tokens, output.shape, output.started, output.finished)

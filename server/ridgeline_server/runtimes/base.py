@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.devices import CPU, Device
-from ridgeline_server.runtimes.grid import Shape, ShapeGrid
+from ridgeline_server.runtimes.grid import Grid, Shape
 
 _WARMUP_ROUNDS = 2
 _TOO_SLOW_TO_REPEAT_S = 0.2
@@ -24,9 +24,10 @@ class Plan:
     """How one variant of a bundle is run.
 
     graph:        file of the ONNX graph
-    precision:    dtype that the matmuls run in: "fp32", "bf16", "fp16" or "int8"
+    precision:    dtype that the matmuls run in: "fp32", "bf16", "fp16", "int8" or "fp8"
     threads:      CPU threads that the replica may use
-    concurrency:  batches that the replica runs at once, each on an equal share of the device
+    concurrency:  batches that the replica has at work at once, each on an equal share of the device, unless they take
+                  turns
     outputs:      names of the graph's outputs that the task needs
     why:          the reason for the choice, for people
     device:       where it runs
@@ -35,6 +36,8 @@ class Plan:
     device_share: the replica's share of the device: 1/n when n replicas share a GPU
     inputs:       names of the graph's inputs
     fingerprint:  digest of the variant's files
+    pools_as:     how the runtime itself pools, so that outputs are [sequences, dim]; None = it gives token states
+    has_turns:    batches take turns on the device, each has all of it: only copies and the host's work go side by side
     """
 
     variant: str
@@ -43,7 +46,7 @@ class Plan:
     precision: str
     threads: int
     concurrency: int
-    grid: ShapeGrid
+    grid: Grid
     pad_token_id: int
     outputs: tuple[str, ...]
     why: str
@@ -53,16 +56,29 @@ class Plan:
     device_share: float = 1.0
     inputs: tuple[str, ...] = ()
     fingerprint: str = ""
+    pools_as: str | None = None
+    has_turns: bool = False
+
+    @property
+    def parallel(self) -> int:
+        """How many batches compute at once."""
+        return 1 if self.has_turns else self.concurrency
+
+    @property
+    def share(self) -> float:
+        """Of the replica's share of the device, what a batch has."""
+        return 1.0 / self.parallel
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
     """What a runtime computed for one batch.
 
-    arrays:         outputs by name, [rows, length, …]; rows and positions past the batch's are padding.
+    arrays:         outputs by name, [rows, length, …]; rows and positions past the batch's are padding. Or
+                    [sequences, dim] float32, where the runtime pools.
                     They may be views of the runtime's memory: valid until the next run of the same slot
     padded_tokens:  tokens executed, padding included
-    shape:          the executed (rows, length)
+    shape:          the executed (rows, length), one of the grid's
     started, finished: instants around the runtime's call
     """
 
@@ -99,8 +115,8 @@ class Runtime(Protocol):
         ...
 
 
-def warm_shapes(shapes: Sequence[Shape], run: Callable[[Batch], Output]) -> dict[Shape, float]:
-    """Run a batch of each shape, filled to the last token; returns the seconds of the fastest run of each.
+def warm_shapes(grid: Grid, shapes: Sequence[Shape], run: Callable[[Batch], Output]) -> dict[Shape, float]:
+    """Run a batch of each of these shapes of a grid, filled to the last token; returns the seconds of the fastest runs.
 
     Shapes take turns, since runtimes need longer for a shape that the run before did not have, as it is in service.
     The first round may compile kernels; a shape that takes longer than _TOO_SLOW_TO_REPEAT_S is run once.
@@ -109,11 +125,11 @@ def warm_shapes(shapes: Sequence[Shape], run: Callable[[Batch], Output]) -> dict
     for round_ in range(_WARMUP_ROUNDS):
         for shape in shapes:
             if round_ == 0 or fastest_s[shape] < _TOO_SLOW_TO_REPEAT_S:
-                output = run(_full_batch(shape))
+                output = run(full_batch(grid.full_lengths(shape)))
                 fastest_s[shape] = min(fastest_s[shape], output.finished - output.started)
     return fastest_s
 
 
-def _full_batch(shape: Shape) -> Batch:
-    rows, length = shape
-    return Batch(-1, np.ones(rows * length, dtype=np.int32), np.full(rows, length, dtype=np.int32))
+def full_batch(lengths: Sequence[int]) -> Batch:
+    """A batch of sequences of these lengths, to time."""
+    return Batch(-1, np.ones(sum(lengths), dtype=np.int32), np.array(lengths, dtype=np.int32))

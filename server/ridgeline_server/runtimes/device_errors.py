@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 
@@ -19,14 +20,15 @@ _STICKY_WORDS = re.compile(
 )
 
 
-def is_device_lost(device: Device, error: Exception) -> bool:
+def is_device_lost(device: Device, error: Exception, answers: Callable[[Device], bool] | None = None) -> bool:
     """True when an error on a GPU says that its context is lost, or when the GPU no longer copies a number.
 
+    answers: copies one through the library that serves; None = through ONNX Runtime
     False on a CPU. Running out of memory loses no context.
     """
     if device.kind == "cpu":
         return False
-    return names_sticky_error(str(error)) or not _answers(device)
+    return names_sticky_error(str(error)) or not (answers or _answers)(device)
 
 
 def names_sticky_error(message: str) -> bool:

@@ -6,19 +6,44 @@ import ctypes
 from functools import cache
 
 _NAME_BYTES = 256
+# CUdevice_attribute of the driver's cuda.h.
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76
 
 
 @cache
 def cuda_devices() -> tuple[str, ...]:
     """Names of the GPUs in CUDA's order, those that CUDA_VISIBLE_DEVICES hides left out; empty without a driver."""
+    driver, count = _open()
+    return tuple(_name(driver, index) for index in range(count))
+
+
+@cache
+def compute_capabilities() -> tuple[tuple[int, int], ...]:
+    """Major and minor number of each GPU, in the order of `cuda_devices`; those that cannot be asked have (0, 0)."""
+    driver, count = _open()
+    return tuple(
+        (_attribute(driver, _CAPABILITY_MAJOR, index), _attribute(driver, _CAPABILITY_MINOR, index))
+        for index in range(count)
+    )
+
+
+def _open() -> tuple[ctypes.CDLL, int]:
+    """The driver and its number of GPUs; this process's own symbols and 0 where there is none."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return ()
+        return ctypes.CDLL(None), 0
     count = ctypes.c_int(0)
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return ()
-    return tuple(_name(driver, index) for index in range(count.value))
+        return driver, 0
+    return driver, count.value
+
+
+def _attribute(driver: ctypes.CDLL, attribute: int, index: int) -> int:
+    device, value = ctypes.c_int(0), ctypes.c_int(0)
+    if driver.cuDeviceGet(ctypes.byref(device), index) != 0:
+        return 0
+    return value.value if driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device) == 0 else 0
 
 
 def _name(driver: ctypes.CDLL, index: int) -> str:

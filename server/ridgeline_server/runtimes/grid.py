@@ -13,13 +13,17 @@ that lowers the mean most, then each is replaced while another one in its place 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-# (rows, length) of an executed batch.
+from ridgeline_server.request import Int32Array
+
+# (rows, length) of an executed batch; a packed one is a single row.
 Shape = tuple[int, int]
 Costs = npt.NDArray[np.float64]
 
@@ -35,11 +39,46 @@ _REPLACEMENT_ROUNDS = 3
 CALL_OVERHEAD_TOKENS = 60
 
 
+class Grid(Protocol):
+    """The few shapes that batches are executed, timed and reported as.
+
+    shapes:      all of them
+    lengths:     the lengths of the shapes, each once, ascending
+    most_tokens: of the largest shape
+    is_packed:   sequences lie end to end in one row, so that a shape says how many tokens there are and nothing of
+                 their lengths; else each sequence has a row to itself
+    """
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]: ...
+
+    @property
+    def lengths(self) -> tuple[int, ...]: ...
+
+    @property
+    def most_tokens(self) -> int: ...
+
+    @property
+    def is_packed(self) -> bool: ...
+
+    def shape_of(self, lengths: Sequence[int] | Int32Array) -> Shape:
+        """The smallest shape that holds sequences of these lengths; raises ValueError when none does."""
+        ...
+
+    def full_lengths(self, shape: Shape) -> list[int]:
+        """Lengths of sequences that fill a shape to the last token."""
+        ...
+
+
 @dataclass(frozen=True)
 class ShapeGrid:
     """Shapes (rows, length) that a padded runtime executes, in any order; the longest holds every sequence."""
 
     shapes: tuple[Shape, ...]
+
+    @property
+    def is_packed(self) -> bool:
+        return False
 
     @cached_property
     def lengths(self) -> tuple[int, ...]:
@@ -50,6 +89,15 @@ class ShapeGrid:
     def most_tokens(self) -> int:
         """Tokens of the largest shape."""
         return max(rows * length for rows, length in self.shapes)
+
+    def shape_of(self, lengths: Sequence[int] | Int32Array) -> Shape:
+        """As `fit`, for sequences of these lengths."""
+        return self.fit(len(lengths), int(max(lengths) if isinstance(lengths, Sequence) else lengths.max()))
+
+    def full_lengths(self, shape: Shape) -> list[int]:
+        """As many sequences as the shape has rows, all as long as these."""
+        rows, length = shape
+        return [length] * rows
 
     def bucket(self, length: int) -> int:
         """Index of the smallest grid length that holds a sequence of `length` tokens.

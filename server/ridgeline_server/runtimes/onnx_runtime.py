@@ -42,7 +42,7 @@ class OnnxRuntime:
 
     def run(self, batch: Batch, slot: int) -> Output:
         plan = self._plan
-        shape = plan.grid.fit(len(batch.lengths), int(batch.lengths.max()))
+        shape = plan.grid.shape_of(batch.lengths)
         feed = padded_feed(batch, shape, plan.pad_token_id, self._inputs)
         started = time.monotonic()
         try:
@@ -97,7 +97,8 @@ class OnnxRuntime:
         return run
 
     def _warm_slot(self, slot: int) -> dict[Shape, float]:
-        return warm_shapes(self._plan.grid.shapes, lambda batch: self.run(batch, slot))
+        grid = self._plan.grid
+        return warm_shapes(grid, grid.shapes, lambda batch: self.run(batch, slot))
 
 
 def make_session(graph: Path | bytes, options: ort.SessionOptions, providers: list[Provider]) -> ort.InferenceSession:

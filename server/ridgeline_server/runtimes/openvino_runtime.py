@@ -34,7 +34,7 @@ class OpenVinoRuntime:
 
     def run(self, batch: Batch, slot: int) -> Output:
         plan = self._plan
-        shape = plan.grid.fit(len(batch.lengths), int(batch.lengths.max()))
+        shape = plan.grid.shape_of(batch.lengths)
         feed = padded_feed(batch, shape, plan.pad_token_id, self._inputs)
         started = time.monotonic()
         values = self._requests[slot].infer(feed, share_inputs=True, share_outputs=True)
@@ -47,10 +47,11 @@ class OpenVinoRuntime:
         slots = range(self._plan.concurrency)
         # The bindings set up their tables in the first call. Two first calls at once can deadlock: one thread holds the
         # set-up and waits for the interpreter's lock, the other holds that and waits for the set-up.
-        warm_shapes(self._plan.grid.shapes[:1], lambda batch: self.run(batch, slot=0))
+        grid = self._plan.grid
+        warm_shapes(grid, grid.shapes[:1], lambda batch: self.run(batch, slot=0))
         with ThreadPoolExecutor(len(slots)) as pool:
             timings = list(pool.map(self._warm_slot, slots))
-        return {shape: max(timing[shape] for timing in timings if shape in timing) for shape in self._plan.grid.shapes}
+        return {shape: max(timing[shape] for timing in timings if shape in timing) for shape in grid.shapes}
 
     def measure_peak(self) -> float | None:
         plan = self._plan
@@ -66,7 +67,7 @@ class OpenVinoRuntime:
     def _warm_slot(self, slot: int) -> dict[Shape, float]:
         # Shapes over the bound take seconds and gigabytes: one slot is enough to know that they run.
         shapes = [s for s in self._plan.grid.shapes if slot == 0 or s[0] * s[1] <= _MOST_TOKENS_ON_ALL_SLOTS]
-        return warm_shapes(shapes, lambda batch: self.run(batch, slot))
+        return warm_shapes(self._plan.grid, shapes, lambda batch: self.run(batch, slot))
 
 
 def _properties(threads: int, streams: int, float_precision: str) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from ridgeline_server.engine.packing import pack
 from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.request import Batch, Float32Array
 from ridgeline_server.runtimes.base import Plan, Runtime
-from ridgeline_server.runtimes.grid import Shape, ShapeGrid
+from ridgeline_server.runtimes.grid import Grid, Shape, ShapeGrid
+from ridgeline_server.runtimes.pooling import pooled
 from ridgeline_server.runtimes.selection import load_runtime
-from ridgeline_server.tasks.feature_extraction import pool
 
 
 class Offline:
@@ -32,7 +32,14 @@ class Offline:
     def embed(self, batch: Batch, slot: int = 0) -> Float32Array:
         """Vectors [sequences, dim] of a batch, not normalized."""
         output = self._runtime.run(batch, slot)
-        return pool(output.arrays[self.plan.outputs[0]], batch.lengths, self._pooling)
+        return pooled(output, self.plan, batch, self._pooling)
+
+    def sorted_batches(self, sequences: Sequence[Tokens]) -> list[Batch]:
+        """Batches of all these sequences, sorted by length, as the plan runs them fastest; the longest first."""
+        if not self.plan.grid.is_packed:
+            return sorted_batches(sequences, self.batch_s)
+        ordered = sorted(sequences, key=lambda tokens: len(tokens.ids), reverse=True)
+        return mixed_batches(ordered, self.plan.grid)
 
     def pass_s(self, batches: Sequence[Batch]) -> float:
         """Seconds that all slots take together for these batches, begun in their order."""
@@ -61,7 +68,7 @@ def offline_texts_per_s(plan: Plan, pooling: str, sequences: Sequence[Tokens], p
     The plan may have any grid: `free_grid` gives lengths without rounding to a server's few shapes.
     """
     offline = Offline(plan, pooling)
-    batches = sorted_batches(sequences, offline.batch_s)
+    batches = offline.sorted_batches(sequences)
     offline.pass_s(batches)
     return [len(sequences) / offline.pass_s(batches) for _ in range(passes)]
 
@@ -89,7 +96,7 @@ def sorted_batches(sequences: Sequence[Tokens], batch_s: Mapping[Shape, float]) 
     return batches
 
 
-def mixed_batches(sequences: Sequence[Tokens], grid: ShapeGrid) -> list[Batch]:
+def mixed_batches(sequences: Sequence[Tokens], grid: Grid) -> list[Batch]:
     """Batches in the given order, each as full as the grid allows: short sequences beside long ones."""
     batches: list[Batch] = []
     group: list[Tokens] = []
@@ -108,6 +115,9 @@ def free_grid(max_tokens: int, max_batch_tokens: int, multiple: int = 8) -> Shap
     return ShapeGrid(tuple(sorted(shapes, key=lambda shape: (shape[1], shape[0]))))
 
 
-def _holds(grid: ShapeGrid, group: Sequence[Tokens]) -> bool:
-    longest = max(len(tokens.ids) for tokens in group)
-    return any(rows >= len(group) and length >= longest for rows, length in grid.shapes)
+def _holds(grid: Grid, group: Sequence[Tokens]) -> bool:
+    try:
+        grid.shape_of([len(tokens.ids) for tokens in group])
+    except ValueError:
+        return False
+    return True

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from ridgeline_server.engine.batch_costs import BatchCosts
 from ridgeline_server.engine.dispatch import ReplicaLoad, choose_replica, most_in_flight
-from ridgeline_server.engine.scheduler import Scheduler, Waiting
-from ridgeline_server.runtimes.grid import Shape, ShapeGrid
+from ridgeline_server.engine.scheduler import Queue, Waiting, make_scheduler
+from ridgeline_server.runtimes.grid import Grid, Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Scenario:
     """
 
     replicas: Sequence[SimulatedReplica]
-    grid: ShapeGrid
+    grid: Grid
     traffic: ClosedLoop | OpenLoop
     lengths: Sequence[int]
     texts: int = 1
@@ -133,7 +133,7 @@ class _Simulation:
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
         self._random = random.Random(scenario.seed)
-        self._scheduler: Scheduler[_Request] = Scheduler(scenario.grid, scenario.max_age_s)
+        self._scheduler: Queue[_Request] = make_scheduler(scenario.grid, scenario.max_age_s)
         self._replicas = [_Replica(plan, BatchCosts(scenario.grid, plan.batch_s)) for plan in scenario.replicas]
         self._events: list[tuple[float, int, _Event]] = []
         self._numbers = itertools.count()
@@ -202,7 +202,7 @@ class _Simulation:
                 return
             replica = self._replicas[index]
             waiting = self._scheduler.next_batch(self._now, replica.costs)
-            shape = self._scenario.grid.fit(len(waiting), max(entry.tokens for entry in waiting))
+            shape = self._scenario.grid.shape_of([entry.tokens for entry in waiting])
             replica.in_flight_s += replica.costs[shape]
             replica.ahead.append(_Batch(shape, waiting))
             self._start(replica, self._scenario.hand_over_s)

@@ -28,7 +28,7 @@ from ridgeline_server.tuning.messages import (
     RunAlone,
     RunPass,
 )
-from ridgeline_server.tuning.offline import Offline, mixed_batches, sorted_batches
+from ridgeline_server.tuning.offline import Offline, mixed_batches
 
 Question = RunPass | RunAlone | Judge
 _KIBIBYTE = 1024
@@ -43,7 +43,7 @@ class _Answerer:
         prepare = self._prepare
         match question:
             case RunPass(texts=texts):
-                batches = sorted_batches(prepare.timed[:texts], self._offline.batch_s)
+                batches = self._offline.sorted_batches(prepare.timed[:texts])
                 return Passed(self._offline.pass_s(batches))
             case RunAlone():
                 return RanAlone(self._alone(question))

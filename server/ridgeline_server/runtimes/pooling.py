@@ -1,0 +1,20 @@
+"""From a runtime's output to one vector a sequence, pooled here or by the runtime itself."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ridgeline_server.request import Batch, Float32Array
+from ridgeline_server.runtimes.base import Output, Plan
+from ridgeline_server.tasks.feature_extraction import pool
+
+
+def pooled(output: Output, plan: Plan, batch: Batch, pooling: str) -> Float32Array:
+    """Vectors [sequences, dim] float32 of a batch, not normalized.
+
+    pooling: the bundle's, for runtimes that give token states
+    """
+    array = output.arrays[plan.outputs[0]]
+    if plan.pools_as is None:
+        return pool(array, batch.lengths, pooling)
+    return np.asarray(array, dtype=np.float32)
