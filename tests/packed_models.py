@@ -167,6 +167,10 @@ def _answers(output: Any, task: str, pooling: str | None, normalize: bool) -> di
     return answers
 
 
+# A fixture is another one in each module that imports it; what is lowered here is so for all of them.
+_LOWERED: dict[tuple[Any, ...], tuple[Any, Any]] = {}
+
+
 @pytest.fixture(scope="session")
 def lowered() -> Callable[..., tuple[Any, Any]]:
     """A function that gives the model and its raw packed graph by kind, task, pooling and normalize, made once.
@@ -175,16 +179,14 @@ def lowered() -> Callable[..., tuple[Any, Any]]:
     """
     from ridgeline_export.packed.lower import lower
 
-    made: dict[tuple[Any, ...], tuple[Any, Any]] = {}
-
     def pair(
         kind: str, task: str = "feature-extraction", pooling: str | None = None, normalize: bool = False
     ) -> tuple[Any, Any]:
         key = (kind, task, pooling, normalize)
-        if key not in made:
+        if key not in _LOWERED:
             model = make_model(kind, task)
-            made[key] = model, lower(model, task, pooling=pooling, normalize=normalize)
-        model, program = made[key]
+            _LOWERED[key] = model, lower(model, task, pooling=pooling, normalize=normalize)
+        model, program = _LOWERED[key]
         return model, program.clone()
 
     return pair
