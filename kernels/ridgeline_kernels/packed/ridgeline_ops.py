@@ -1,0 +1,273 @@
+"""The dialect's ops as calls of the kernels.
+
+The dialect's tensors begin with an axis of size 1, the kernels' with the tokens: [1, tokens, …] and [tokens, …] are
+views of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from ridgeline_kernels.ends.pooling import pool
+from ridgeline_kernels.errors import InvalidGraphError
+from ridgeline_kernels.exact_attention.disentangled import disentangled_attention
+from ridgeline_kernels.exact_attention.packed import attention
+from ridgeline_kernels.fused.activation import quantized_bias_activation
+from ridgeline_kernels.fused.embedding import embedding_layer_norm
+from ridgeline_kernels.fused.gated import gated_activation, quantized_gated_activation
+from ridgeline_kernels.fused.norm import add_norm
+from ridgeline_kernels.fused.quantize import quantize_rows
+from ridgeline_kernels.fused.rotary import rotary
+from ridgeline_kernels.gemm.fp8 import fp8_linear
+from ridgeline_kernels.gemm.half import linear
+from ridgeline_kernels.gemm.int8 import int8_linear
+from ridgeline_kernels.packed.graph import Node
+from ridgeline_kernels.packed.tensors import DTYPES
+
+Tensor = torch.Tensor
+Run = Callable[..., Any]
+
+
+def _rows(x: Tensor) -> Tensor:
+    """[1, tokens, dim] → [tokens, dim]; leading axes of any sizes become one."""
+    return x[0] if x.dim() == 3 and x.shape[0] == 1 else x.flatten(0, -2)
+
+
+def _rows_or_none(x: Tensor | None) -> Tensor | None:
+    return None if x is None else _rows(x)
+
+
+def _like(y: Tensor, x: Tensor) -> Tensor:
+    """Rows [tokens, dim] → the leading axes of x."""
+    return y.unsqueeze(0) if x.dim() == 3 and x.shape[0] == 1 else y.view(*x.shape[:-1], y.shape[-1])
+
+
+def _ids(ids: Tensor | None) -> Tensor | None:
+    return None if ids is None else ids[0].contiguous()
+
+
+def _attention(node: Node) -> Run:
+    scale, softcap = node.attributes["scale"], node.attributes["softcap"]
+    is_causal = bool(node.attributes["causal"])
+    sides = (node.attributes["window_left"], node.attributes["window_right"])
+    window = None if sides == (-1, -1) else sides
+
+    def run(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, relative_bias: Tensor | None = None) -> Tensor:
+        return attention(
+            q[0],
+            k[0],
+            v[0],
+            cu_seqlens,
+            scale=scale,
+            causal=is_causal,
+            window=window,
+            softcap=softcap,
+            relative_bias=relative_bias,
+        ).unsqueeze(0)
+
+    return run
+
+
+def _disentangled_attention(node: Node) -> Run:
+    scale = node.attributes["scale"]
+
+    def run(
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        cu_seqlens: Tensor,
+        buckets: Tensor,
+        by_query: Tensor | None = None,
+        by_key: Tensor | None = None,
+    ) -> Tensor:
+        if by_query is None and by_key is None:
+            return attention(q[0], k[0], v[0], cu_seqlens, scale=scale).unsqueeze(0)
+        return disentangled_attention(
+            q[0],
+            k[0],
+            v[0],
+            cu_seqlens,
+            buckets,
+            content_to_position=None if by_query is None else by_query[0],
+            position_to_content=None if by_key is None else by_key[0],
+            scale=scale,
+        ).unsqueeze(0)
+
+    return run
+
+
+def _row_numbers(node: Node) -> Run:
+    return lambda x: torch.arange(x.shape[-2], dtype=torch.int32, device=x.device)
+
+
+def _rotary(node: Node) -> Run:
+    is_interleaved = bool(node.attributes["interleaved"])
+
+    def run(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, row_numbers: Tensor) -> tuple[Tensor, Tensor]:
+        # A token's angles are the row of its own number: the tables have been looked up already.
+        turned = rotary(q[0], k[0], cos[0], sin[0], position_ids=row_numbers, interleaved=is_interleaved)
+        return turned[0].unsqueeze(0), turned[1].unsqueeze(0)
+
+    return run
+
+
+def _embedding(node: Node) -> Run:
+    given = [bool(name) for name in (*node.inputs, *[""] * 8)][:8]
+    if given[2] != given[3] or (given[4] and not given[5]):
+        raise InvalidGraphError(
+            f"{node} has ids without their table, or the reverse: positions need both, types a table"
+        )
+    eps, normalize = node.attributes["epsilon"], bool(node.attributes["normalize"])
+
+    def run(
+        ids: Tensor,
+        word: Tensor,
+        position_ids: Tensor | None = None,
+        position: Tensor | None = None,
+        type_ids: Tensor | None = None,
+        token_type: Tensor | None = None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+    ) -> Tensor:
+        return embedding_layer_norm(
+            ids[0].contiguous(),
+            word,
+            position=position,
+            position_ids=_ids(position_ids),
+            token_type=token_type,
+            token_type_ids=_ids(type_ids),
+            weight=weight,
+            bias=bias,
+            eps=eps,
+            normalize=normalize,
+        ).unsqueeze(0)
+
+    return run
+
+
+def _add_norm(node: Node) -> Run:
+    kind, eps = node.attributes["kind"], node.attributes["epsilon"]
+    offset = node.attributes["weight_offset"]
+    # Of the dialect's op two outputs, of the executor's own four: output, sum, codes, scale.
+    wanted = [bool(name) for name in (*node.outputs, *[""] * 4)][:4]
+    quantize = node.attributes["format"] if wanted[2] or wanted[3] else None
+    count = len(node.outputs)
+
+    def run(x: Tensor, residual: Tensor | None = None, weight: Tensor | None = None, bias: Tensor | None = None) -> Any:
+        # Heads that are normed one by one stay an axis: no copy of strided rows.
+        has_heads = x.dim() == 4 and x.shape[0] == 1
+        rows = x[0] if has_heads else _rows(x)
+        outputs = add_norm(
+            rows,
+            weight,
+            bias,
+            kind=kind,
+            eps=eps,
+            residual=None if residual is None else residual[0] if has_heads else _rows(residual),
+            weight_offset=offset if weight is not None else 0.0,
+            quantize=quantize,
+            with_output=wanted[0],
+            with_sum=wanted[1],
+        )
+        shaped = tuple(None if y is None else y.view(*x.shape[:-1], *y.shape[rows.dim() - 1 :]) for y in outputs)
+        return shaped[0] if count == 1 else shaped[:count]
+
+    return run
+
+
+def _linear(node: Node) -> Run:
+    activation = node.attributes["activation"]
+
+    def run(x: Tensor, weight: Tensor, bias: Tensor | None = None, residual: Tensor | None = None) -> Tensor:
+        return _like(linear(_rows(x), weight, bias, activation=activation, residual=_rows_or_none(residual)), x)
+
+    return run
+
+
+def _quantized_linear(node: Node) -> Run:
+    activation, out_dtype = node.attributes["activation"], DTYPES[node.attributes["to"]]
+    function = int8_linear if node.attributes["format"] == "int8" else fp8_linear
+
+    def run(
+        codes: Tensor,
+        scale: Tensor,
+        weight_codes: Tensor,
+        weight_scale: Tensor,
+        bias: Tensor | None = None,
+        residual: Tensor | None = None,
+    ) -> Tensor:
+        y = function(
+            _rows(codes),
+            scale.flatten(),
+            weight_codes,
+            weight_scale,
+            bias,
+            activation=activation,
+            residual=_rows_or_none(residual),
+            out_dtype=out_dtype,
+        )
+        return _like(y, codes)
+
+    return run
+
+
+def _gated_activation(node: Node) -> Run:
+    activation, gate_first = node.attributes["activation"], bool(node.attributes["gate_first"])
+    return lambda x: _like(gated_activation(_rows(x), activation=activation, gate_first=gate_first), x)
+
+
+def _codes(codes: Tensor, scale: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    return _like(codes, x), scale.view(x.shape[:-1])
+
+
+def _quantize_rows(node: Node) -> Run:
+    code_format = node.attributes["format"]
+    return lambda x: _codes(*quantize_rows(_rows(x), code_format), x)
+
+
+def _quantized_gated_activation(node: Node) -> Run:
+    activation, gate_first = node.attributes["activation"], bool(node.attributes["gate_first"])
+    code_format = node.attributes["format"]
+
+    def run(x: Tensor) -> tuple[Tensor, Tensor]:
+        both = quantized_gated_activation(_rows(x), activation=activation, gate_first=gate_first, format=code_format)
+        return _codes(*both, x)
+
+    return run
+
+
+def _quantized_activation(node: Node) -> Run:
+    activation, code_format = node.attributes["activation"], node.attributes["format"]
+    return lambda x: _codes(*quantized_bias_activation(_rows(x), None, activation, format=code_format), x)
+
+
+def _pool(node: Node) -> Run:
+    method, normalize = node.attributes["method"], bool(node.attributes["normalize"])
+    out_dtype = DTYPES[node.attributes["to"]]
+    return lambda x, cu_seqlens: pool(_rows(x), cu_seqlens, method, normalize=normalize, out_dtype=out_dtype)
+
+
+RIDGELINE_OPS: Mapping[str, Callable[[Node], Run]] = {
+    "AddNorm": _add_norm,
+    "DisentangledAttention": _disentangled_attention,
+    "EmbeddingLayerNorm": _embedding,
+    "GatedActivation": _gated_activation,
+    "Linear": _linear,
+    "PackedAttention": _attention,
+    "Pool": _pool,
+    "QuantizeRows": _quantize_rows,
+    "QuantizedLinear": _quantized_linear,
+    "Rotary": _rotary,
+}
+"""The dialect's op types → the function of a node, of which `fusing` has prepared the rotary ones."""
+
+INTERNAL_OPS: Mapping[str, Callable[[Node], Run]] = {
+    "AddNormQuantized": _add_norm,
+    "ActivationQuantized": _quantized_activation,
+    "GatedActivationQuantized": _quantized_gated_activation,
+    "RowNumbers": _row_numbers,
+}
+"""Op types of the executor's own domain, that `fusing` makes."""
