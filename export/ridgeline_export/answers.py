@@ -14,6 +14,9 @@ from ridgeline_export.convert import OUTPUTS
 from ridgeline_export.errors import ConversionError, summary
 from ridgeline_export.tokenizer import Feed
 
+# A packed sentence encoder's vectors, beside its token states.
+POOLED = "pooled"
+
 Array = NDArray[np.float32]
 Outputs = Mapping[str, Array]
 Model = Callable[[Feed], Outputs]
@@ -68,16 +71,28 @@ def run_graph(path: Path) -> tuple[Callable[[Mapping[str, Any]], Outputs], tuple
 
 
 def answers(model: Model, task: str, batches: Sequence[Feed], mask_token_id: int | None = None) -> list[Array]:
-    """One array [rows, values] a text: what its task reads.
+    """What `answers_and_vectors` gives, without the vectors."""
+    return answers_and_vectors(model, task, batches, mask_token_id)[0]
+
+
+def answers_and_vectors(
+    model: Model, task: str, batches: Sequence[Feed], mask_token_id: int | None = None
+) -> tuple[list[Array], Array | None]:
+    """The texts' answers, and the vectors [texts, dim] of a model that pools by itself, else None.
+
+    One array [rows, values] a text: what its task reads.
 
     feature-extraction, token-classification: a row a real token; text-classification: one row of logits;
     question-answering: a row a real token, of its start and end logits; fill-mask: a row a masked position.
     """
     found: list[Array] = []
+    vectors: list[Array] = []
     for feed in batches:
         outputs = model(feed)
         found += [_rows(outputs, feed, row, task, mask_token_id) for row in range(len(feed["input_ids"]))]
-    return found
+        if POOLED in outputs:
+            vectors.append(outputs[POOLED])
+    return found, np.concatenate(vectors) if vectors else None
 
 
 def _rows(outputs: Outputs, feed: Feed, row: int, task: str, mask_token_id: int | None) -> Array:

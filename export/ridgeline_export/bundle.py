@@ -75,12 +75,15 @@ class Quality:
 class Variant:
     """One ONNX graph of the model.
 
-    precision:        dtype that the matmuls are made for: "fp32", "fp16" or "int8"
+    precision:        dtype that the layers' matmuls are made for: "fp32", "fp16", "bf16", "int8" or "fp8"
     graph:            path of the graph inside the bundle, such as "fp32/model.onnx"
     files:            files of the variant by path inside the bundle, the graph among them
     nodes:            how many nodes the graph has
-    runtimes:         runtimes that the variant is meant for, the best first: "openvino", "onnxruntime"
+    runtimes:         runtimes that the variant is meant for, the best first: "openvino", "onnxruntime", "triton"
     batch_invariant:  False when an answer can depend on what it was batched with
+    fusion:           of a packed graph, how many nodes of each op: "fused" ops of the dialect, "unfused" standard ops
+                      that compute; "quantized" counts linears and smoothed inputs. Empty for others, and then absent
+                      from the manifest
     """
 
     name: str
@@ -95,6 +98,7 @@ class Variant:
     runtimes: tuple[str, ...]
     batch_invariant: bool
     quality: Quality
+    fusion: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,11 @@ class Manifest:
     format: int = FORMAT
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        raw = dataclasses.asdict(self)
+        for variant in raw["variants"].values():
+            if not variant["fusion"]:
+                del variant["fusion"]
+        return json.dumps(raw, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:

@@ -79,9 +79,96 @@ class Int8Static:
     calibration_texts: int = 300
 
 
-VariantConfig = Fp32 | Fp16 | Int8Dynamic | Int8Static
-METHODS: dict[str, type[Fp32] | type[Fp16] | type[Int8Dynamic] | type[Int8Static]] = {
-    method.name: method for method in (Fp32, Fp16, Int8Dynamic, Int8Static)
+@dataclass(frozen=True, slots=True)
+class PackedFp32:
+    """The packed graph in float32: what the other packed variants are made from, for tests and comparisons.
+
+    max_abs_error: the largest difference to PyTorch that the gate lets through
+    """
+
+    name: ClassVar[str] = "packed-fp32"
+    precision: ClassVar[str] = "fp32"
+    runtimes: ClassVar[tuple[str, ...]] = ("triton",)
+    batch_invariant: ClassVar[bool] = True
+
+    max_abs_error: float = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class PackedFp16:
+    """The packed graph with float16 weights and activations, for NVIDIA GPUs.
+
+    min_quality: lowest mean cosine or label agreement that the gate lets through
+    """
+
+    name: ClassVar[str] = "packed-fp16"
+    precision: ClassVar[str] = "fp16"
+    runtimes: ClassVar[tuple[str, ...]] = ("triton",)
+    batch_invariant: ClassVar[bool] = True
+
+    min_quality: float = 0.999
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBf16:
+    """The packed graph with bfloat16 weights and activations: float32's range, for models that overflow float16.
+
+    min_quality: lowest mean cosine or label agreement that the gate lets through
+    """
+
+    name: ClassVar[str] = "packed-bf16"
+    precision: ClassVar[str] = "bf16"
+    runtimes: ClassVar[tuple[str, ...]] = ("triton",)
+    batch_invariant: ClassVar[bool] = True
+
+    min_quality: float = 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class PackedInt8:
+    """The layers' linears over int8 codes, weights scaled per output channel, activations per token.
+
+    min_quality:       lowest mean cosine or label agreement that the gate lets through
+    activations:       dtype of everything else, "fp16" or "bf16"
+    smoothing:         SmoothQuant's alpha; None never smooths. It is kept only where it lessens the error.
+    calibration_texts: how many texts tell the activations' ranges, and whether smoothing helps
+    """
+
+    name: ClassVar[str] = "packed-int8"
+    precision: ClassVar[str] = "int8"
+    runtimes: ClassVar[tuple[str, ...]] = ("triton",)
+    batch_invariant: ClassVar[bool] = True
+
+    min_quality: float = 0.99
+    activations: str = "fp16"
+    smoothing: float | None = 0.5
+    calibration_texts: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class PackedFp8:
+    """The layers' linears over fp8 codes (e4m3), weights scaled per output channel, activations per token.
+
+    Fields as PackedInt8's.
+    """
+
+    name: ClassVar[str] = "packed-fp8"
+    precision: ClassVar[str] = "fp8"
+    runtimes: ClassVar[tuple[str, ...]] = ("triton",)
+    batch_invariant: ClassVar[bool] = True
+
+    min_quality: float = 0.99
+    activations: str = "fp16"
+    smoothing: float | None = 0.5
+    calibration_texts: int = 64
+
+
+PaddedConfig = Fp32 | Fp16 | Int8Dynamic | Int8Static
+PackedConfig = PackedFp32 | PackedFp16 | PackedBf16 | PackedInt8 | PackedFp8
+VariantConfig = PaddedConfig | PackedConfig
+METHODS: dict[str, type[PaddedConfig] | type[PackedConfig]] = {
+    method.name: method
+    for method in (Fp32, Fp16, Int8Dynamic, Int8Static, PackedFp32, PackedFp16, PackedBf16, PackedInt8, PackedFp8)
 }
 DEFAULT_VARIANTS = ",".join(method.name for method in (Fp32, Int8Dynamic, Int8Static))
 
@@ -110,7 +197,7 @@ class ExportOptions:
 def parse_variants(text: str, min_quality: float | None = None) -> tuple[VariantConfig, ...]:
     """Configs for a comma-separated list such as "fp32,int8".
 
-    min_quality replaces the gate of every variant but fp32.
+    min_quality replaces the gate of every variant but fp32 and packed-fp32.
     Raises UsageError for an unknown, doubled or missing name, and for a min_quality outside 0..1.
     """
     if min_quality is not None and not (math.isfinite(min_quality) and 0 <= min_quality <= 1):
@@ -129,6 +216,6 @@ def parse_variants(text: str, min_quality: float | None = None) -> tuple[Variant
 
 
 def _configure(config: VariantConfig, min_quality: float | None) -> VariantConfig:
-    if min_quality is None or isinstance(config, Fp32):
+    if min_quality is None or isinstance(config, Fp32 | PackedFp32):
         return config
     return dataclasses.replace(config, min_quality=min_quality)

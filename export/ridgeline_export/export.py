@@ -10,18 +10,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ridgeline_export.answers import graph_model
 from ridgeline_export.bundle import FileEntry, Manifest, Quality, Variant, file_entry, write_manifest
-from ridgeline_export.config import ExportOptions, Fp32, Int8Static, VariantConfig
-from ridgeline_export.convert import GRAPH_NAME, convert
+from ridgeline_export.config import ExportOptions, Fp32, Int8Static, PackedConfig, VariantConfig
+from ridgeline_export.convert import convert
 from ridgeline_export.corpus import load_corpus
 from ridgeline_export.errors import ConversionError, ExportError, OutputError, disk_full
 from ridgeline_export.load import load_model
 from ridgeline_export.quantize import quantize
 from ridgeline_export.source import find_model
+from ridgeline_export.variant import Made, describe, gate_failure, needed_copies
 from ridgeline_export.verify import calibration_batches, prepare_exam
 from ridgeline_export.write import check_free_space, publish, workspace
+
+if TYPE_CHECKING:
+    from ridgeline_export.packed.variants import PackedGraphs
 
 _PACKAGES = ("ridgeline", "torch", "transformers", "optimum", "onnx", "onnxscript", "onnxruntime", "nncf", "tokenizers")
 _REQUIRED_MODULES = {
@@ -53,11 +58,15 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """An export's result; the bundle exists when at least one variant passed."""
+    """An export's result; the bundle exists when at least one variant passed.
+
+    fusion: what the packed graph was fused to and what was left, in a sentence; None when there is none
+    """
 
     manifest: Manifest
     outcomes: tuple[Outcome, ...]
     pooling_declared: bool
+    fusion: str | None = None
 
     @property
     def has_bundle(self) -> bool:
@@ -107,6 +116,7 @@ class _Export:
         self.options = options
         self.directory = directory
         self.step = step
+        self.packed: PackedGraphs | None = None
 
     def run(self) -> Report:
         with self.step("Finding the model"):
@@ -121,9 +131,11 @@ class _Export:
             self._check_space()
         with self.step("Answering the held-out texts with PyTorch"):
             self.exam = prepare_exam(self.loaded, self.corpus, self.options.quality_texts)
-        with self.step("Converting to ONNX"):
-            (self.directory / Fp32.name).mkdir()
-            self.fp32_path = convert(self.loaded, self.directory / Fp32.name)
+        # The padded variants are made from the fp32 graph, the packed ones from PyTorch again.
+        if not all(isinstance(config, PackedConfig) for config in self.options.variants):
+            with self.step("Converting to ONNX"):
+                (self.directory / Fp32.name).mkdir()
+                self.fp32_path = convert(self.loaded, self.directory / Fp32.name)
         outcomes, variants = [], {}
         for config in self.options.variants:
             outcome, variant = self._variant(config)
@@ -131,34 +143,52 @@ class _Export:
             if variant is not None:
                 variants[config.name] = variant
         if Fp32.name not in variants:
-            shutil.rmtree(self.directory / Fp32.name)
+            shutil.rmtree(self.directory / Fp32.name, ignore_errors=True)
+        if self.packed is not None:
+            self.packed.close()
         manifest = self._manifest(variants)
         if variants:
             with self.step("Writing the bundle"):
                 write_manifest(self.directory, manifest)
                 publish(self.directory, self.options.out)
         declared = self.loaded.modules is None or self.loaded.modules.declared
-        return Report(manifest, tuple(outcomes), declared)
+        fusion = self.packed.report.describe() if self.packed is not None and self.packed.report is not None else None
+        return Report(manifest, tuple(outcomes), declared, fusion)
 
     def _variant(self, config: VariantConfig) -> tuple[Outcome, Variant | None]:
         try:
-            path = self._graph(config)
+            made = self._packed(config) if isinstance(config, PackedConfig) else self._padded(config)
             with self.step(f"Measuring {config.name}"):
-                quality = self.exam.grade(config, graph_model(path))
+                quality = self.exam.grade(config, made.model())
         except ConversionError as error:
             self._discard(config)
             return Outcome(config.name, 0, 0, None, str(error)), None
-        variant = _describe(config, path.parent, quality)
+        variant = describe(config, made, quality)
         size_bytes = sum(entry.size_bytes for entry in variant.files.values())
         if quality.passed:
             return Outcome(config.name, size_bytes, variant.nodes, quality), variant
         self._discard(config)
-        return Outcome(config.name, size_bytes, variant.nodes, quality, _gate_failure(config, quality)), None
+        return Outcome(config.name, size_bytes, variant.nodes, quality, gate_failure(config, quality)), None
 
     def _discard(self, config: VariantConfig) -> None:
         # The other variants are made from the fp32 graph, so that one stays until the end.
         if not isinstance(config, Fp32):
             shutil.rmtree(self.directory / config.name, ignore_errors=True)
+
+    def _packed(self, config: PackedConfig) -> Made:
+        from ridgeline_export.packed.variants import PackedGraphs
+
+        if self.packed is None:
+            scratch = self.directory / ".packed"
+            self.packed = PackedGraphs(self.loaded, self.exam, self.corpus, scratch, self.step)
+        directory = self.directory / config.name
+        directory.mkdir()
+        made = self.packed.write(config, directory)
+        return Made(made.path, lambda: made.model, made.fusion)
+
+    def _padded(self, config: VariantConfig) -> Made:
+        path = self._graph(config)
+        return Made(path, lambda: graph_model(path))
 
     def _graph(self, config: VariantConfig) -> Path:
         if isinstance(config, Fp32):
@@ -175,9 +205,7 @@ class _Export:
 
     def _check_space(self) -> None:
         weights_bytes = 4 * int(self.loaded.model.num_parameters())
-        # An int8 file holds a quarter of fp32's bytes; while it is made, a full copy lies beside it.
-        quantized = [config for config in self.options.variants if not isinstance(config, Fp32)]
-        needed_bytes = weights_bytes * (1 + (1 if quantized else 0)) + weights_bytes * len(quantized) // 2
+        needed_bytes = int(weights_bytes * needed_copies(self.options.variants))
         check_free_space(self.directory, needed_bytes + 32_000_000)
 
     def _manifest(self, variants: Mapping[str, Variant]) -> Manifest:
@@ -206,41 +234,6 @@ class _Export:
         config.to_json_file(self.directory / "config.json", use_diff=False)
         names = ("config.json", "tokenizer.json", "tokenizer_config.json")
         return {name: file_entry(self.directory / name) for name in names}
-
-
-def _describe(config: VariantConfig, directory: Path, quality: Quality) -> Variant:
-    import onnx_ir
-
-    program = onnx_ir.load(directory / GRAPH_NAME)
-    files = {f"{config.name}/{path.name}": file_entry(path) for path in sorted(directory.iterdir())}
-    return Variant(
-        name=config.name,
-        precision=config.precision,
-        graph=f"{config.name}/{GRAPH_NAME}",
-        files=files,
-        nodes=len(program.graph),
-        opset=program.opset_imports[""],
-        ir_version=program.ir_version,
-        inputs=tuple(str(value.name) for value in program.graph.inputs),
-        outputs=tuple(str(value.name) for value in program.graph.outputs),
-        runtimes=config.runtimes,
-        batch_invariant=config.batch_invariant,
-        quality=quality,
-    )
-
-
-def _gate_failure(config: VariantConfig, quality: Quality) -> str:
-    figure = quality.metric.replace("_", " ")
-    if isinstance(config, Fp32):
-        return (
-            f"its {figure} to PyTorch is {quality.value:.3g}, over the gate of {quality.gate:g} (outputs reach "
-            f"{quality.details['output_scale']:.3g}); near the gate only rounding differs, far over it the graph is "
-            "wrong: please report the model, and serve an int8 variant that passed its own gate"
-        )
-    return (
-        f"its {figure} is {quality.value:.6g}, under the gate of {quality.gate:g}; try another variant, "
-        "--texts with text like your own, or a lower --min-quality if that is good enough for you"
-    )
 
 
 def _version(package: str) -> str:

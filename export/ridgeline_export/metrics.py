@@ -13,10 +13,13 @@ from ridgeline_export.load import LoadedModel
 Decide = Callable[[Array], NDArray[np.generic]]
 
 
-def compare(loaded: LoadedModel, expected: Sequence[Array], given: Sequence[Array]) -> tuple[str, dict[str, float]]:
+def compare(
+    loaded: LoadedModel, expected: Sequence[Array], given: Sequence[Array], vectors: Array | None = None
+) -> tuple[str, dict[str, float]]:
     """The name of the figure that a gate judges, and all figures by name; NaN where an answer is not finite.
 
     expected, given: an array [rows, values] a text, see answers.answers
+    vectors:         [texts, dim] of a model that pools by itself; None to pool what is given
     """
     figures = {
         "max_abs_error": max(_largest_difference(a, b) for a, b in zip(expected, given, strict=True)),
@@ -24,7 +27,9 @@ def compare(loaded: LoadedModel, expected: Sequence[Array], given: Sequence[Arra
     }
     if loaded.task == "feature-extraction":
         pooling = loaded.modules.pooling if loaded.modules else "mean"
-        return "mean_cosine", figures | _embedding_figures(pool(expected, pooling), pool(given, pooling))
+        return "mean_cosine", figures | _embedding_figures(
+            pool(expected, pooling), pool(given, pooling) if vectors is None else vectors.astype(np.float64)
+        )
     figures["largest_logit_difference"] = figures["max_abs_error"]
     if loaded.labels is not None and len(loaded.labels) == 1 and loaded.task == "text-classification":
         return "order_agreement", figures | {"order_agreement": _order_agreement(expected, given)}

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ridgeline_export.answers import Array, Model, answers, torch_model
+from ridgeline_export.answers import Array, Model, answers, answers_and_vectors, torch_model
 from ridgeline_export.bundle import Quality
-from ridgeline_export.config import Fp32, VariantConfig
+from ridgeline_export.config import Fp32, PackedFp32, VariantConfig
 from ridgeline_export.corpus import Corpus, Split
 from ridgeline_export.errors import UnsupportedModelError
 from ridgeline_export.load import LoadedModel
@@ -41,15 +41,22 @@ class Exam:
     def grade(self, config: VariantConfig, model: Model) -> Quality:
         """Run a variant on the exam and judge it by its config's gate."""
         loaded = self.loaded
-        given = answers(model, loaded.task, self.batches, loaded.encoder.mask_token_id)
-        metric, figures = compare(loaded, self.expected, given)
-        if isinstance(config, Fp32):
+        given, vectors = answers_and_vectors(model, loaded.task, self.batches, loaded.encoder.mask_token_id)
+        metric, figures = compare(loaded, self.expected, given, vectors)
+        if isinstance(config, Fp32 | PackedFp32):
             odd = max(
-                float(np.abs(model(feed)[name] - array).max())
+                _largest_error(
+                    model(feed)[name],
+                    array,
+                    feed,
+                    has_padding=isinstance(config, Fp32) or loaded.task == "text-classification",
+                )
                 for feed, outputs in self.odd_batches
                 for name, array in outputs.items()
             )
-            figures["max_abs_error"] = float(np.maximum(figures["max_abs_error"], odd))
+            # Where the graph pools by itself, its vectors are what is served.
+            vector = figures["embedding_max_abs_error"] if vectors is not None else 0.0
+            figures["max_abs_error"] = float(np.max([figures["max_abs_error"], odd, vector]))
             metric, gate = "max_abs_error", config.max_abs_error
         else:
             gate = config.min_quality
@@ -61,6 +68,15 @@ class Exam:
             texts=len(self.expected),
             details=figures,
         )
+
+
+def _largest_error(given: Array, expected: Array, feed: Feed, has_padding: bool) -> float:
+    """The largest difference of two outputs of a batch; of real tokens alone when the graph saw no padding."""
+    difference = np.abs(given - expected)
+    mask = feed["attention_mask"]
+    if not has_padding and expected.shape[:2] == mask.shape:
+        difference = difference[mask == 1]
+    return float(difference.max())
 
 
 def prepare_exam(loaded: LoadedModel, corpus: Corpus, texts: int) -> Exam:
@@ -79,6 +95,11 @@ def calibration_batches(loaded: LoadedModel, corpus: Corpus, texts: int) -> list
     """One text a batch: padding would pass for real activations and widen their ranges."""
     encodings = loaded.encoder.encode(_questions(loaded, corpus.take(Split.CALIBRATION, texts)))
     return [loaded.encoder.pad([encoding]) for encoding in encodings]
+
+
+def mixed_calibration_batches(loaded: LoadedModel, corpus: Corpus, texts: int) -> list[Feed]:
+    """The calibration split in mixed-length batches, for graphs that never see their padding."""
+    return _batches(loaded, corpus.take(Split.CALIBRATION, texts))
 
 
 def _batches(loaded: LoadedModel, texts: Sequence[str]) -> list[Feed]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ridgeline_export.answers import Model, Outputs
+from ridgeline_export.packed.specification import graph_outputs
 from ridgeline_export.tokenizer import Feed
 
 PackedFeed = dict[str, NDArray[Any]]
@@ -52,23 +50,17 @@ def packed_model(run: Run, task: str, input_names: Sequence[str], max_tokens: in
     input_names: what the graph reads
     """
 
+    by_sequence = {spec.name for spec in graph_outputs()[task] if spec.shape[0] == "sequences"}
+
     def model(feed: Feed) -> Outputs:
         found: dict[str, NDArray[np.float32]] = {}
         for packed in pack(feed, max_tokens):
             outputs = run({name: packed.feed[name] for name in input_names})
             for name, array in outputs.items():
-                _lay_back(found, name, np.asarray(array, np.float32), packed, feed, name in _sequence_outputs(task))
+                _lay_back(found, name, np.asarray(array, np.float32), packed, feed, name in by_sequence)
         return found
 
     return model
-
-
-@cache
-def _sequence_outputs(task: str) -> frozenset[str]:
-    """Outputs of a task that have a row a sequence; the others have one a token."""
-    law = json.loads((files(__package__) / "dialect.json").read_text(encoding="utf-8"))
-    outputs = law["graph"]["outputs"][task]
-    return frozenset(str(output["name"]) for output in outputs if output["shape"][0] == "sequences")
 
 
 def _pack(feed: Feed, rows: Sequence[int]) -> Pack:

@@ -8,7 +8,8 @@ import numpy as np
 
 from ridgeline_export.errors import ConversionError
 from ridgeline_export.packed.compute_types import ELEMENTWISE_OPS, FLOAT32_OPS, exact_nodes
-from ridgeline_export.packed.value_types import complete_dtypes, is_float, is_ridgeline, set_dtype, value_types
+from ridgeline_export.packed.specification import op_inputs, op_outputs
+from ridgeline_export.packed.value_types import complete_dtypes, is_float, is_ridgeline, set_dtype
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -77,10 +78,9 @@ class _Converter:
     def _dialect_node(self, node: onnx_ir.Node) -> None:
         import onnx_ir
 
-        types = value_types(node.op_type)
-        for index, (value, kind) in enumerate(zip(list(node.inputs), types.inputs, strict=False)):
+        for index, (value, spec) in enumerate(zip(list(node.inputs), op_inputs(node.op_type), strict=False)):
             if is_float(value):
-                node.replace_input_with(index, self._as(value, self.target if kind == "T" else self.float32))
+                node.replace_input_with(index, self._as(value, self.target if spec.type == "T" else self.float32))
         if node.op_type == "QuantizedLinear":
             node.attributes["to"] = onnx_ir.AttrInt64("to", int(self.target))
             set_dtype(node.outputs[0], self.target)
@@ -89,8 +89,8 @@ class _Converter:
             to = self.float32 if output.is_graph_output() else self.target
             node.attributes["to"] = onnx_ir.AttrInt64("to", int(to))
             set_dtype(output, to)
-        for output, kind in zip(node.outputs, types.outputs, strict=False):
-            if kind == "T":
+        for output, spec in zip(node.outputs, op_outputs(node.op_type), strict=False):
+            if spec.type == "T":
                 set_dtype(output, self.target)
 
     def _standard_node(self, node: onnx_ir.Node) -> None:
@@ -196,6 +196,6 @@ def _converted(value: onnx_ir.Value, dtype: onnx_ir.DataType) -> Any:
         if overflows:
             raise ConversionError(
                 f"the weight '{value.name}' reaches {largest:.6g}, and float16 ends at 65504; "
-                "make packed-bf16 in place of packed-fp16"
+                "make packed-bf16, which has float32's range"
             )
     return array.astype(dtype.numpy())

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from ridgeline_export.packed.dialect import dialect
+from ridgeline_export.packed.specification import op_outputs
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -17,24 +14,6 @@ _INTEGERS = frozenset({"Shape", "Size", "NonZero", "ArgMax", "ArgMin"})
 _BOOLEANS = frozenset(
     {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or", "Xor", "IsNaN", "IsInf"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ValueTypes:
-    """The law's words for the types of an op's inputs and outputs, in order: "T", "float", "codes", "to", "int32" …"""
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-
-@cache
-def value_types(op_type: str) -> ValueTypes:
-    """Types of an op of the dialect; raises KeyError for an op that it does not have."""
-    law = json.loads((files(__package__) / "dialect.json").read_text(encoding="utf-8"))
-    op = law["ops"][op_type]
-    return ValueTypes(
-        tuple(str(value["type"]) for value in op["inputs"]), tuple(str(value["type"]) for value in op["outputs"])
-    )
 
 
 def is_ridgeline(node: onnx_ir.Node) -> bool:
@@ -70,7 +49,7 @@ def _dtype(node: onnx_ir.Node, index: int) -> int:
 
     kinds = onnx_ir.DataType
     if is_ridgeline(node):
-        named = value_types(node.op_type).outputs[index]
+        named = op_outputs(node.op_type)[index].type
         if named == "codes":
             return int(kinds.INT8 if _text(node, "format", "int8") == "int8" else kinds.FLOAT8E4M3FN)
         if named == "to":

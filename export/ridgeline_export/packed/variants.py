@@ -1,0 +1,201 @@
+"""Packed variants of one model: lowered and fused once, then a copy for each precision."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ridgeline_export.answers import Array, Model, answers, run_graph
+from ridgeline_export.config import PackedConfig, PackedFp8, PackedFp32, PackedInt8
+from ridgeline_export.convert import save_graph
+from ridgeline_export.corpus import Corpus
+from ridgeline_export.errors import ConversionError, UnsupportedModelError, disk_full, summary
+from ridgeline_export.load import LoadedModel
+from ridgeline_export.packed.attach import attach_bodies
+from ridgeline_export.packed.calibrate import activation_maxima
+from ridgeline_export.packed.check import check_packed
+from ridgeline_export.packed.fuse import FusionReport, fuse
+from ridgeline_export.packed.fuse.report import report
+from ridgeline_export.packed.lower import lower
+from ridgeline_export.packed.packing import packed_model
+from ridgeline_export.packed.precision import to_precision
+from ridgeline_export.packed.quantize import quantize_linears
+from ridgeline_export.packed.rounding import run_in_float32
+from ridgeline_export.packed.smooth import smooth, smoothable_inputs
+from ridgeline_export.tokenizer import Feed
+from ridgeline_export.verify import Exam, mixed_calibration_batches
+
+if TYPE_CHECKING:
+    import onnx_ir
+
+Step = Callable[[str], AbstractContextManager[None]]
+_INSTEAD = "serve fp16 with ONNX Runtime on the GPU instead"
+
+
+@dataclass(frozen=True, slots=True)
+class PackedVariant:
+    """A packed graph on disk.
+
+    model:  runs it through its bodies on ONNX Runtime, from padded batches to outputs
+    fusion: the manifest's, see bundle.Variant
+    """
+
+    path: Path
+    model: Model
+    fusion: Mapping[str, Mapping[str, int]]
+
+
+class PackedGraphs:
+    """One model's packed graph, made when the first variant asks for it."""
+
+    def __init__(self, loaded: LoadedModel, exam: Exam, corpus: Corpus, scratch: Path, step: Step) -> None:
+        self.loaded = loaded
+        self.exam = exam
+        self.corpus = corpus
+        self.scratch = scratch
+        self.step = step
+        self.report: FusionReport | None = None
+        self._program: onnx_ir.Model | None = None
+        self._failure: str | None = None
+        self._reference: Model | None = None
+
+    def write(self, config: PackedConfig, directory: Path) -> PackedVariant:
+        """Write a variant into a directory.
+
+        Raises ConversionError when the model cannot be lowered, a weight has no place in the precision, or ONNX Runtime
+        cannot run the graph.
+        """
+        program = self._lowered()
+        with self.step(f"Making {config.name}"):
+            counts: dict[str, int] = {}
+            if isinstance(config, PackedInt8 | PackedFp8):
+                program, counts = self._quantized(config)
+            else:
+                program = program.clone()
+                to_precision(program, config.precision)
+            path = _save(program, directory)
+            model = self._runnable(program, path)
+        found = report(program)
+        fusion = {"fused": dict(found.fused), "unfused": dict(found.unfused)}
+        return PackedVariant(path, model, fusion | ({"quantized": counts} if counts else {}))
+
+    def close(self) -> None:
+        """Remove what lies in the scratch directory."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def _lowered(self) -> onnx_ir.Model:
+        if self._failure is not None:
+            raise ConversionError(self._failure)
+        if self._program is None:
+            try:
+                self._lower()
+            except (ConversionError, UnsupportedModelError) as error:
+                self._failure = f"{error}; {_INSTEAD}"
+                raise ConversionError(self._failure) from error
+        assert self._program is not None
+        return self._program
+
+    def _lower(self) -> None:
+        modules = self.loaded.modules
+        with self.step("Lowering to a packed graph"):
+            program = lower(
+                self.loaded.model,
+                self.loaded.task,
+                pooling=modules.pooling if modules else None,
+                normalize=bool(modules and modules.normalize),
+            )
+        with self.step("Fusing the packed graph"):
+            try:
+                self.report = fuse(program)
+            except Exception as error:  # onnxscript's rewriter has errors of many types
+                if disk_full(error):
+                    raise
+                raise ConversionError(f"fusing the packed graph failed: {summary(error)}") from error
+        with self.step("Checking the packed graph"):
+            self._reference = self._open(_save(program.clone(), self._place(PackedFp32.name)))
+            self._check(self._reference)
+        self._program = program
+
+    def _check(self, model: Model) -> None:
+        """A wrong graph is told from a lossy precision: before any rounding it answers as PyTorch does."""
+        figures = self.exam.grade(PackedFp32(), model).details
+        limit = PackedFp32().max_abs_error * max(1.0, figures["output_scale"])
+        if not figures["max_abs_error"] <= limit:
+            raise ConversionError(
+                f"the packed graph of {self.loaded.architecture} is wrong: before any rounding its answers differ from "
+                f"PyTorch's by {figures['max_abs_error']:.3g} (outputs reach {figures['output_scale']:.3g}); "
+                "please report the model"
+            )
+
+    def _quantized(self, config: PackedInt8 | PackedFp8) -> tuple[onnx_ir.Model, dict[str, int]]:
+        """The graph over codes, smoothed when that brings its answers nearer to fp32's."""
+        plain, linears = self._replaced(self._lowered().clone(), config)
+        counts = {"linears": linears, "smoothed_inputs": 0}
+        if not linears:
+            raise ConversionError(f"no linear of {self.loaded.architecture}'s layers was fused, so none is quantized")
+        if config.smoothing is None:
+            return plain, counts
+        smoothed = self._lowered().clone()
+        names = smoothable_inputs(smoothed)
+        if not names:
+            return plain, counts
+        batches = mixed_calibration_batches(self.loaded, self.corpus, config.calibration_texts)
+        maxima = activation_maxima(smoothed, names, batches, self._place("packed-calibration"))
+        inputs = smooth(smoothed, maxima, config.smoothing)
+        smoothed, _ = self._replaced(smoothed, config)
+        expected = self._answers(self._reference, batches)
+        errors = []
+        for program in (plain, smoothed):
+            copy = program.clone()
+            model = self._runnable(copy, _save(copy, self._place(f"{config.name}-candidate")))
+            errors.append(_relative_error(expected, self._answers(model, batches)))
+        if errors[1] < errors[0]:
+            return smoothed, counts | {"smoothed_inputs": inputs}
+        return plain, counts
+
+    def _replaced(self, program: onnx_ir.Model, config: PackedInt8 | PackedFp8) -> tuple[onnx_ir.Model, int]:
+        count = quantize_linears(program, config.precision)
+        to_precision(program, config.activations)
+        return program, count
+
+    def _answers(self, model: Model | None, batches: Sequence[Feed]) -> list[Array]:
+        assert model is not None
+        return answers(model, self.loaded.task, batches, self.loaded.encoder.mask_token_id)
+
+    def _runnable(self, program: onnx_ir.Model, path: Path) -> Model:
+        """A saved graph as ONNX Runtime's CPU runs it: as it is, unless it has standard ops in bfloat16."""
+        copy = program.clone()
+        if run_in_float32(copy):
+            path = _save(copy, self._place(f"{path.parent.name}-rounded"))
+        return self._open(path)
+
+    def _open(self, path: Path) -> Model:
+        run, names = run_graph(path)
+        return packed_model(run, self.loaded.task, names)
+
+    def _place(self, name: str) -> Path:
+        """An empty directory for a graph that is not kept."""
+        directory = self.scratch / name
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        return directory
+
+
+def _save(program: onnx_ir.Model, directory: Path) -> Path:
+    check_packed(program)
+    attach_bodies(program)
+    return save_graph(program, directory)
+
+
+def _relative_error(expected: Sequence[Array], given: Sequence[Array]) -> float:
+    """Length of all differences ÷ length of all answers; infinite for answers that are not finite."""
+    total = sum(float(np.square(rows, dtype=np.float64).sum()) for rows in expected)
+    errors = [np.square(a.astype(np.float64) - b).sum() for a, b in zip(expected, given, strict=True)]
+    error = float(np.sum(errors))
+    return (error / total) ** 0.5 if np.isfinite(error) and total else float("inf")
