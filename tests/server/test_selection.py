@@ -139,8 +139,8 @@ def test_several_bundles_say_that_they_share(bundle: Bundle, machine: pytest.Mon
         ({"devices": "cuda:0", "runtime": "openvino"}, "openvino does not run on cuda; allowed: onnxruntime, tensorrt"),
         ({"devices": "cpu", "runtime": "tensorrt"}, "tensorrt does not run on cpu; allowed: onnxruntime, openvino"),
         (
-            {"devices": "cpu", "runtime": "triton"},
-            "'triton' is unknown; allowed: auto, onnxruntime, openvino, tensorrt",
+            {"devices": "cpu", "runtime": "vllm"},
+            "'vllm' is unknown; allowed: auto, onnxruntime, openvino, tensorrt, triton",
         ),
         ({"variant": "int3"}, "has no variant 'int3'; it has: fp16, fp32, int8; choose one with --variant"),
     ],

@@ -115,14 +115,16 @@ class Runtime(Protocol):
         ...
 
 
-def warm_shapes(grid: Grid, shapes: Sequence[Shape], run: Callable[[Batch], Output]) -> dict[Shape, float]:
+def warm_shapes(
+    grid: Grid, shapes: Sequence[Shape], run: Callable[[Batch], Output], rounds: int = _WARMUP_ROUNDS
+) -> dict[Shape, float]:
     """Run a batch of each of these shapes of a grid, filled to the last token; returns the seconds of the fastest runs.
 
     Shapes take turns, since runtimes need longer for a shape that the run before did not have, as it is in service.
     The first round may compile kernels; a shape that takes longer than _TOO_SLOW_TO_REPEAT_S is run once.
     """
     fastest_s = dict.fromkeys(shapes, math.inf)
-    for round_ in range(_WARMUP_ROUNDS):
+    for round_ in range(rounds):
         for shape in shapes:
             if round_ == 0 or fastest_s[shape] < _TOO_SLOW_TO_REPEAT_S:
                 output = run(full_batch(grid.full_lengths(shape)))

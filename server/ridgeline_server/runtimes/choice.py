@@ -11,11 +11,14 @@ from ridgeline_server.runtimes.cores import cpu_flags, has_fast_int8, is_x86
 from ridgeline_server.runtimes.devices import CPU, Device
 from ridgeline_server.runtimes.gpus import cuda_devices
 from ridgeline_server.runtimes.providers import CPU_PROVIDER, available_providers, needed_provider
+from ridgeline_server.runtimes.triton_packages import triton_problem
 
-RUNTIMES = ("onnxruntime", "openvino", "tensorrt")
+RUNTIMES = ("onnxruntime", "openvino", "tensorrt", "triton")
 # The Python package behind each runtime; bundles name packages, since one graph serves all of a package's providers.
-_PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "tensorrt": "onnxruntime"}
-_RUNTIMES_OF_KIND = {"cpu": ("onnxruntime", "openvino"), "cuda": ("onnxruntime", "tensorrt")}
+_PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "tensorrt": "onnxruntime", "triton": "triton"}
+_RUNTIMES_OF_KIND = {"cpu": ("onnxruntime", "openvino", "triton"), "cuda": ("onnxruntime", "tensorrt", "triton")}
+# Packed variants that `auto` picks, the fastest first: int8 and fp8 are for those who ask or tune for them.
+_PACKED = ("packed-fp16", "packed-bf16", "packed-fp32")
 # Instruction sets that compute in a precision, any of which is enough.
 _INSTRUCTIONS = {"bf16": {"avx512_bf16", "amx_bf16"}, "fp16": {"avx512_fp16", "amx_fp16"}}
 _GET_CPU = "install the extra: pip install 'ridgeline[cpu]'"
@@ -27,15 +30,23 @@ def auto_devices(bundle: Bundle, config: ServerConfig) -> tuple[Device, ...]:
     gpus = tuple(Device("cuda", index) for index in range(len(cuda_devices())))
     if config.runtime == "tensorrt":
         return gpus or (Device("cuda", 0),)
-    if not gpus or config.runtime not in ("auto", "onnxruntime") or not _has_provider("onnxruntime", "cuda"):
+    if not gpus:
         return (CPU,)
     variants = bundle.manifest.variants
-    names = variants if config.variant == "auto" else {config.variant}
-    return gpus if any(name in variants and _runs_on(variants[name], "cuda") for name in names) else (CPU,)
+    asked = variants.get(config.variant)
+    if config.runtime == "triton" or (asked is not None and is_packed(asked)):
+        return gpus
+    used = [variant for name, variant in variants.items() if config.variant in ("auto", name)]
+    return gpus if any(_runs_on_gpus_here(variant, config.runtime) for variant in used) else (CPU,)
 
 
-def choose_variant(bundle: Bundle, wanted: str, kind: str) -> tuple[Variant, str]:
-    """A variant for a kind of device, and why it.
+def is_packed(variant: Variant) -> bool:
+    """True for a graph of the packed dialect, which padded runtimes do not run."""
+    return "triton" in variant.runtimes
+
+
+def choose_variant(bundle: Bundle, wanted: str, kind: str, runtime: str = "auto") -> tuple[Variant, str]:
+    """A variant for a kind of device and the wanted runtime, and why it.
 
     Raises StartupError when the bundle has none, or not the wanted one.
     """
@@ -47,7 +58,9 @@ def choose_variant(bundle: Bundle, wanted: str, kind: str) -> tuple[Variant, str
         if not _runs_on(variant, kind):
             raise StartupError(f"variant '{wanted}' is for the CPU; on GPUs serve fp16 or fp32, or use --devices cpu")
         return variant, f"variant {wanted} was asked for"
-    chosen = _fastest_on_cpu(bundle) if kind == "cpu" else _fastest_on_gpu(bundle)
+    if runtime == "triton":
+        return _fastest_packed(bundle)
+    chosen = _fastest_on_cpu(bundle) if kind == "cpu" else _fastest_on_gpu(bundle, runtime)
     if chosen is None:
         have = ", ".join(sorted(bundle.manifest.variants)) or "none"
         raise StartupError(
@@ -65,7 +78,9 @@ def choose_runtime(variant: Variant, wanted: str, kind: str) -> tuple[str, str]:
     if wanted == "auto":
         for name in variant.runtimes:
             if name in _RUNTIMES_OF_KIND[kind] and is_usable(name, kind):
-                return name, f"{name} is the fastest installed runtime for it"
+                return name, _reference_ops(name, kind) or f"{name} is the fastest installed runtime for it"
+        if is_packed(variant):
+            _check_triton(kind)
         if kind == "cuda":
             _check_provider("onnxruntime", kind)
         raise StartupError(
@@ -79,9 +94,11 @@ def choose_runtime(variant: Variant, wanted: str, kind: str) -> tuple[str, str]:
         raise StartupError(f"runtime {wanted} does not run on {kind}; allowed: {', '.join(_RUNTIMES_OF_KIND[kind])}")
     if wanted == "openvino" and not is_usable(wanted, kind):
         raise StartupError(f"runtime openvino is not installed here, or this is no x86 machine; {_GET_CPU}")
-    if wanted != "openvino":
+    if wanted == "triton":
+        _check_triton(kind)
+    elif wanted != "openvino":
         _check_provider(wanted, kind)
-    return wanted, f"runtime {wanted} was asked for"
+    return wanted, _reference_ops(wanted, kind) or f"runtime {wanted} was asked for"
 
 
 def precisions(variant: Variant, runtime: str, kind: str = "cpu") -> tuple[str, ...]:
@@ -94,7 +111,12 @@ def precisions(variant: Variant, runtime: str, kind: str = "cpu") -> tuple[str, 
 
 
 def float_precisions(runtime: str) -> tuple[str, ...]:
-    """What floating point on this CPU can run in under a runtime: OpenVINO uses what the instruction set has."""
+    """What floating point beside int8 and fp8 runs in under a runtime, the usual one first.
+
+    OpenVINO uses what the CPU's instruction set has; packed graphs have fp16 in them.
+    """
+    if runtime == "triton":
+        return ("fp16",)
     if runtime != "openvino":
         return ("fp32",)
     return "fp32", *native_floats(cpu_flags())
@@ -109,11 +131,24 @@ def is_usable(runtime: str, kind: str = "cpu") -> bool:
     """True when a runtime is installed here with what it needs for a kind of device."""
     if runtime not in _RUNTIMES_OF_KIND.get(kind, ()) or find_spec(_PACKAGES[runtime]) is None:
         return False
+    if runtime == "triton":
+        return triton_problem(kind) is None
     return is_x86() if runtime == "openvino" else _has_provider(runtime, kind)
 
 
 def _runs_on(variant: Variant, kind: str) -> bool:
-    return kind == "cpu" or (variant.precision in ("fp32", "fp16") and "onnxruntime" in variant.runtimes)
+    if kind == "cpu" or is_packed(variant):
+        return True
+    return variant.precision in ("fp32", "fp16") and "onnxruntime" in variant.runtimes
+
+
+def _runs_on_gpus_here(variant: Variant, runtime: str) -> bool:
+    """True when `auto` may put a variant on GPUs, with the wanted runtime."""
+    if not _runs_on(variant, "cuda"):
+        return False
+    if is_packed(variant):
+        return runtime == "auto" and variant.name in _PACKED and variant.quality.passed and is_usable("triton", "cuda")
+    return runtime in ("auto", "onnxruntime") and _has_provider("onnxruntime", "cuda")
 
 
 def _fastest_on_cpu(bundle: Bundle) -> tuple[Variant, str] | None:
@@ -127,14 +162,50 @@ def _fastest_on_cpu(bundle: Bundle) -> tuple[Variant, str] | None:
     return variants["fp32"], f"fp32, because {reason}"
 
 
-def _fastest_on_gpu(bundle: Bundle) -> tuple[Variant, str] | None:
+def _fastest_on_gpu(bundle: Bundle, runtime: str) -> tuple[Variant, str] | None:
     variants = bundle.manifest.variants
+    packed = _passed_packed(bundle)
+    problem = None
+    if packed is not None and runtime == "auto":
+        problem = triton_problem("cuda")
+        if problem is None:
+            return packed, f"{packed.name} passed its gate ({_quality(packed)}) and runs without padding"
+    rather = "" if packed is None or problem is None else f"; {packed.name} would be faster, but {problem}"
     fp16 = variants.get("fp16")
     if fp16 is not None and fp16.quality.passed:
-        return fp16, f"fp16 passed its gate ({_quality(fp16)}) and GPUs multiply it fastest"
+        return fp16, f"fp16 passed its gate ({_quality(fp16)}) and GPUs multiply it fastest{rather}"
     if "fp32" not in variants:
         return None
-    return variants["fp32"], "fp32, because there is no fp16 variant; export one with --variants fp32,fp16"
+    return variants["fp32"], f"fp32, because there is no fp16 variant; export one with --variants fp32,fp16{rather}"
+
+
+def _fastest_packed(bundle: Bundle) -> tuple[Variant, str]:
+    packed = _passed_packed(bundle)
+    if packed is None:
+        have = ", ".join(sorted(bundle.manifest.variants)) or "none"
+        raise StartupError(
+            f"bundle {bundle.path} has no packed variant that 'auto' picks for triton; it has: {have}; "
+            "name one with --variant, or export the model with --variants fp32,packed-fp16"
+        )
+    return packed, f"{packed.name} passed its gate ({_quality(packed)})"
+
+
+def _passed_packed(bundle: Bundle) -> Variant | None:
+    found = (bundle.manifest.variants.get(name) for name in _PACKED)
+    return next((each for each in found if each is not None and is_packed(each) and each.quality.passed), None)
+
+
+def _check_triton(kind: str) -> None:
+    problem = triton_problem(kind)
+    if problem is not None:
+        raise StartupError(problem)
+
+
+def _reference_ops(runtime: str, kind: str) -> str | None:
+    """What to say of a runtime that has no kernels for a kind of device; None when it has."""
+    if runtime == "triton" and kind == "cpu":
+        return "triton has no kernels for CPUs: its reference ops, which are for tests, run it slowly"
+    return None
 
 
 def _has_provider(runtime: str, kind: str) -> bool:

@@ -10,7 +10,7 @@ from ridgeline_server.tasks.feature_extraction import pool
 
 
 def pooled(output: Output, plan: Plan, batch: Batch, pooling: str) -> Float32Array:
-    """Vectors [sequences, dim] float32 of a batch, not normalized.
+    """Vectors [sequences, dim] float32 of a batch, not normalized; they may be the runtime's memory, as its output is.
 
     pooling: the bundle's, for runtimes that give token states
     """

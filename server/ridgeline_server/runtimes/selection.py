@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from typing import TYPE_CHECKING
 
 from ridgeline_export.bundle import Bundle, Variant
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import StartupError
 from ridgeline_server.runtimes.base import Plan, Runtime
-from ridgeline_server.runtimes.choice import auto_devices, choose_runtime, choose_variant, float_precisions, precisions
+from ridgeline_server.runtimes.choice import (
+    auto_devices,
+    choose_runtime,
+    choose_variant,
+    float_precisions,
+    is_packed,
+    precisions,
+)
 from ridgeline_server.runtimes.cores import bind
 from ridgeline_server.runtimes.devices import Device, parse_devices
-from ridgeline_server.runtimes.grid import CALL_OVERHEAD_TOKENS, make_grid
+from ridgeline_server.runtimes.grid import CALL_OVERHEAD_TOKENS, Grid, make_grid
 from ridgeline_server.runtimes.placement import Placement, place
+from ridgeline_server.runtimes.token_grid import make_token_grid
 from ridgeline_server.runtimes.tuned import Tuning, find_tuning
 from ridgeline_server.tasks.feature_extraction import POOLINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+log = logging.getLogger(__name__)
 
 # Past these a larger batch is hardly faster per token on a CPU core, and everyone in it waits longer.
 _SLOW_STREAM_BATCH_TOKENS, _FAST_STREAM_BATCH_TOKENS = 256, 512
@@ -30,6 +41,9 @@ _OVERHEAD_TOKENS = {"cpu": CALL_OVERHEAD_TOKENS, "cuda": 4096}
 # While one batch is on the GPU, the host pads the next and pools the one before.
 GPU_CONCURRENCY = 2
 _OUTPUTS = {"feature-extraction": ("last_hidden_state",)}
+_POOLED = "pooled"
+# Precisions that leave something in floating point of another one.
+QUANTIZED = ("int8", "fp8")
 
 
 def choose_plans(bundle: Bundle, config: ServerConfig) -> list[Plan]:
@@ -43,8 +57,10 @@ def choose_plans(bundle: Bundle, config: ServerConfig) -> list[Plan]:
     tuning = find_tuning(bundle, config, placements)
     if isinstance(tuning, Tuning):
         return [_tuned_plan(bundle, tuning, placement, tuning.why + _sharing(config)) for placement in placements]
-    variant, why_variant = choose_variant(bundle, config.variant, kind)
+    variant, why_variant = choose_variant(bundle, config.variant, kind, config.runtime)
     runtime, why_runtime = choose_runtime(variant, config.runtime, kind)
+    if is_packed(variant) and kind == "cpu":
+        log.warning("bundle %s, variant %s: %s; serve it on an NVIDIA GPU", bundle.path, variant.name, why_runtime)
     why = f"{why_variant}; {why_runtime}{_sharing(config)}{f'; {tuning}' if tuning else ''}"
     budget = config.max_batch_tokens or _default_budget(
         runtime, kind, variant, min(place.threads for place in placements)
@@ -86,13 +102,15 @@ def make_plan(
 
     precision:        one of `precisions(variant, runtime, device.kind)`
     max_batch_tokens: tokens that one batch may execute, padding included
-    float_precision:  what int8 left over runs in on OpenVINO: "fp32" (None), "bf16" or "fp16"; else `precision` itself
+    float_precision:  what int8 or fp8 left over runs in, one of `float_precisions(runtime)`, None = the usual one; else
+                      `precision` itself
     Raises StartupError for a precision that the runtime does not compute the variant in on this machine.
     """
     _check_precision(precision, precisions(variant, runtime, device.kind), variant, runtime)
-    if precision == "int8":
-        float_precision = float_precision or "fp32"
-        _check_precision(float_precision, float_precisions(runtime), variant, runtime)
+    if precision in QUANTIZED:
+        allowed = float_precisions(runtime)
+        float_precision = float_precision or allowed[0]
+        _check_precision(float_precision, allowed, variant, runtime)
     else:
         float_precision = precision
     manifest = bundle.manifest
@@ -104,9 +122,9 @@ def make_plan(
         precision=precision,
         threads=threads,
         concurrency=concurrency,
-        grid=make_grid(manifest.max_tokens, max_batch_tokens, _OVERHEAD_TOKENS[device.kind]),
+        grid=_make_grid(variant, manifest.max_tokens, max_batch_tokens, device.kind),
         pad_token_id=manifest.pad_token_id,
-        outputs=_OUTPUTS[manifest.task],
+        outputs=(_POOLED,) if _POOLED in variant.outputs else _OUTPUTS[manifest.task],
         why=why,
         device=device,
         float_precision=float_precision,
@@ -114,7 +132,15 @@ def make_plan(
         device_share=device_share,
         inputs=variant.inputs,
         fingerprint=hashlib.sha256(digests.encode()).hexdigest(),
+        pools_as=(manifest.pooling or "mean") if is_packed(variant) else None,
+        has_turns=is_packed(variant),
     )
+
+
+def _make_grid(variant: Variant, max_tokens: int, max_batch_tokens: int, kind: str) -> Grid:
+    if is_packed(variant):
+        return make_token_grid(max_tokens, max_batch_tokens)
+    return make_grid(max_tokens, max_batch_tokens, _OVERHEAD_TOKENS[kind])
 
 
 def load_runtime(plan: Plan) -> Runtime:
@@ -197,8 +223,15 @@ def _load_openvino(plan: Plan) -> Runtime:
     return OpenVinoRuntime(plan)
 
 
+def _load_triton(plan: Plan) -> Runtime:
+    from ridgeline_server.runtimes.triton_runtime import TritonRuntime
+
+    return TritonRuntime(plan)
+
+
 _LOADERS: dict[str, Callable[[Plan], Runtime]] = {
     "onnxruntime": _load_onnx_runtime,
     "openvino": _load_openvino,
     "tensorrt": _load_onnx_runtime,
+    "triton": _load_triton,
 }

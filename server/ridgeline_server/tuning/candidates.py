@@ -8,7 +8,8 @@ The product of all choices has hundreds of members. What is left out cannot win,
 - ONNX Runtime is timed in one way for each variant where OpenVINO can be used.
 - An fp16 variant computes on a CPU what the fp32 variant does.
 - Once a plan's answers have missed the floor, other plans of the same arithmetic are left out, while tuning runs.
-- Where a GPU can run a variant the CPU's plans are left out.
+- Where a GPU can run a variant the CPU's plans are left out. Packed variants are for GPUs alone: on CPUs they run by
+  reference ops, which nobody serves with.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from enum import StrEnum
 from itertools import zip_longest
 
 from ridgeline_export.bundle import Bundle, Variant
-from ridgeline_server.runtimes.choice import native_floats, precisions
-from ridgeline_server.runtimes.selection import GPU_CONCURRENCY
+from ridgeline_server.runtimes.choice import float_precisions, is_packed, native_floats, precisions
+from ridgeline_server.runtimes.selection import GPU_CONCURRENCY, QUANTIZED
 from ridgeline_server.tuning.candidate import Arithmetic, Candidate
 from ridgeline_server.tuning.errors import TuneUsageError
 
@@ -54,7 +55,8 @@ def candidates(variants: Mapping[str, Variant], surroundings: Surroundings, goal
     """Plans to time, each once, those most likely to win first; none when no runtime runs any of the variants."""
     series = [_on_gpu(variant, variants, surroundings) for variant in variants.values()]
     if not any(series):
-        used = [v for v in variants.values() if not (v.precision == "fp16" and "fp32" in variants)]
+        padded = [variant for variant in variants.values() if not is_packed(variant)]
+        used = [v for v in padded if not (v.precision == "fp16" and "fp32" in variants)]
         series = [_on_openvino(variant, surroundings, goal) for variant in used]
         series += [_on_onnx_runtime(variant, surroundings, goal) for variant in used]
     return _alternate(each for group in series for each in group)
@@ -102,6 +104,8 @@ def _on_onnx_runtime(variant: Variant, surroundings: Surroundings, goal: Goal) -
 
 
 def _on_gpu(variant: Variant, variants: Mapping[str, Variant], surroundings: Surroundings) -> list[list[Candidate]]:
+    if is_packed(variant):
+        return _on_triton(variant, surroundings)
     has_faster = variant.precision == "fp32" and any(other.precision == "fp16" for other in variants.values())
     if variant.precision not in ("fp32", "fp16") or "onnxruntime" not in variant.runtimes:
         return []
@@ -112,6 +116,15 @@ def _on_gpu(variant: Variant, variants: Mapping[str, Variant], surroundings: Sur
         for runtime in ("tensorrt", "onnxruntime")
         if (runtime, "cuda") in surroundings.runtimes
     ]
+
+
+def _on_triton(variant: Variant, surroundings: Surroundings) -> list[list[Candidate]]:
+    if ("triton", "cuda") not in surroundings.runtimes:
+        return []
+    choices = [(GPU_CONCURRENCY, budget) for budget in _GPU_BUDGETS]
+    precision = variant.precision
+    rest = float_precisions("triton")[0] if precision in QUANTIZED else precision
+    return [_series(variant, "triton", precision, rest, surroundings.cores, choices, "cuda")]
 
 
 def _fast_floats(flags: frozenset[str]) -> tuple[str, ...]:

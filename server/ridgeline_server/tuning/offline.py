@@ -31,8 +31,8 @@ class Offline:
 
     def embed(self, batch: Batch, slot: int = 0) -> Float32Array:
         """Vectors [sequences, dim] of a batch, not normalized."""
-        output = self._runtime.run(batch, slot)
-        return pooled(output, self.plan, batch, self._pooling)
+        vectors = pooled(self._runtime.run(batch, slot), self.plan, batch, self._pooling)
+        return vectors if self.plan.pools_as is None else vectors.copy()  # the slot's next run writes there again
 
     def sorted_batches(self, sequences: Sequence[Tokens]) -> list[Batch]:
         """Batches of all these sequences, sorted by length, as the plan runs them fastest; the longest first."""
