@@ -8,7 +8,7 @@ them alone; a model whose answers differ is refused, naming the module. Only the
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from ridgeline_export.errors import ConversionError, ExportError, UnsupportedModelError, UsageError, disk_full, summary
@@ -62,7 +62,7 @@ def _lower(model: Any, task: str, pooling: str | None, normalize: bool) -> onnx_
         inputs = _inputs(model, LENGTHS, offset)
         alone = Alone(model, inputs, OUTPUTS[task], rows=task == "text-classification")
         with attentions.installed(), adapted(model, attentions), _implementation(model), _broadcast_only_types(model):
-            _observe(model, attentions, inputs["input_ids"])
+            _observe(model, attentions, inputs["input_ids"], offset)
             packed = PackedModule(model, task, attentions, offset, pooling, normalize).eval()
             compare(packed, inputs, alone)
             program = _export(packed, _inputs(model, _SAMPLE_LENGTHS, offset))
@@ -102,7 +102,7 @@ def _check(model: Any, task: str, pooling: str | None, normalize: bool) -> None:
             )
 
 
-def _observe(model: Any, attentions: Attentions, ids: Tensor) -> None:
+def _observe(model: Any, attentions: Attentions, ids: Tensor, offset: int | None) -> None:
     """Run the model on one sequence, so that its attention calls are read; twice when they have a bias."""
     import torch
 
@@ -121,7 +121,9 @@ def _observe(model: Any, attentions: Attentions, ids: Tensor) -> None:
             )
         attentions.rules.clear()
         attentions.reads_bias = True
-        base(input_ids=torch.full((1, longest + 2), int(ids[0, 0])))
+        ids = ids[:, :1].expand(1, longest + 2)
+        # The model may have positions for fewer tokens; the bias is by distance alone.
+        base(input_ids=ids, **({} if offset is None else {"position_ids": torch.full_like(ids, offset)}))
     if not attentions.rules:
         raise UnsupportedModelError(
             f"{type(model).__name__} cannot be packed: it computes attention in its own code instead of transformers' "
@@ -181,8 +183,11 @@ def _settings(model: Any, task: str) -> Iterator[None]:
         for config in _configs(model):
             for name, value in wanted.items():
                 if hasattr(config, name):
-                    undo.callback(setattr, config, name, getattr(config, name))
-                    setattr(config, name, value)
+                    before = getattr(config, name)
+                    # A config may insist on a token for padding; such models are no decoders.
+                    with suppress(Exception):
+                        setattr(config, name, value)
+                        undo.callback(setattr, config, name, before)
         yield
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Further than any window, and than a model's positions.
-_FAR = 1 << 20
+_FAR = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
