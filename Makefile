@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BUNDLE := bundles/all-MiniLM-L6-v2
 OUT ?= build/gpu
 
-.PHONY: all setup serve test test-oldest-triton check fix bench gpu kernel-table clean
+.PHONY: all setup serve test test-oldest-triton check fix bench bench-graphs gpu kernel-table clean
 all: check test
 
 setup: $(VENV)/.installed
@@ -61,7 +61,12 @@ fix: setup
 bench: setup
 	$(BIN)/ridgeline bench http://127.0.0.1:8000 --concurrency 32 --duration 30 --out build/bench
 
-# Needs nothing but an interpreter that has torch and pytest. PART=tests, kernels or tune does one part alone.
+# The packed graphs that PART=models measures, without weights: remade when the lowering, the fusion or the dialect
+# changes. ARGS='--models bert-base' makes some alone.
+bench-graphs: setup
+	$(BIN)/python bench/packed_graphs.py $(ARGS)
+
+# Needs nothing but an interpreter that has torch and pytest. PART=tests, kernels, models or tune does one part alone.
 gpu:
 	OUT='$(OUT)' PYTHON='$(PYTHON)' bench/gpu.sh
 

@@ -4,11 +4,12 @@
 #
 #   PART=tests      the tests that need a GPU
 #   PART=kernels    every kernel's time against ceilings and baselines      OPS=norm,attention  only these ops
+#   PART=models     whole models against Hugging Face's    MODELS=bert-base,… VARIANTS=fp16,int8,fp8  only these
 #   PART=tune       launch parameters for this GPU, as JSON                 OPS=…
 #   PART=all        tests, then kernels, in nine minutes together (the default)
 set -euo pipefail
 cd "$(dirname "$0")/.."
-: "${OUT:=build/gpu}" "${PYTHON:=python3}" "${PART:=all}" "${OPS:=}"
+: "${OUT:=build/gpu}" "${PYTHON:=python3}" "${PART:=all}" "${OPS:=}" "${MODELS:=}" "${VARIANTS:=}"
 mkdir -p "$OUT"
 export PYTHONPATH="estimate:export:kernels:server:bench:.${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 TRITON_INTERPRET=0
 PYTEST=("$PYTHON" -m pytest -c bench/gpu.ini --rootdir . -q -m gpu)
@@ -45,14 +46,19 @@ run_kernels() {
     "$PYTHON" -m ridgeline_kernels.benchmarks --ops "$OPS" --out "$OUT" --budget-s "$1" 2>&1 | tee "$OUT/kernels.txt"
 }
 
+run_models() {
+    "$PYTHON" -m ridgeline_kernels.benchmarks.models --models "$MODELS" --variants "$VARIANTS" --out "$OUT" \
+        --budget-s "$1" 2>&1 | tee "$OUT/models.txt"
+}
+
 run_tune() {
     "$PYTHON" -m ridgeline_kernels.tune --ops "$OPS" --out "$OUT/tuned.json" --budget-s "$1" 2>&1 | tee "$OUT/tune.txt"
 }
 
 case "$PART" in
-    tests | kernels | tune | all) ;;
+    tests | kernels | models | tune | all) ;;
     *)
-        echo "PART is '$PART'; allowed: tests, kernels, tune, all" >&2
+        echo "PART is '$PART'; allowed: tests, kernels, models, tune, all" >&2
         exit 2
         ;;
 esac
@@ -68,6 +74,7 @@ failed=0
 case "$PART" in
     tests) run_tests 540 || failed=1 ;;
     kernels) run_kernels 510 || failed=1 ;;
+    models) run_models 510 || failed=1 ;;
     tune) run_tune 510 || failed=1 ;;
     all)
         begin=$SECONDS

@@ -131,7 +131,7 @@ class GraphedModel:
         bucket = self.bucket_of(tokens, sequences)
         with torch.inference_mode(), _on(self.device), self._turns.turn():
             if bucket is None:
-                return self.model.run(feed)
+                return self.model.run(_as_graphs_take_it(feed, self.device))
             self._inputs.fill(bucket, feed)
             self._graphs[bucket]()
             return {name: rows.clone() for name, rows in self._rows(bucket, tokens, sequences).items()}
@@ -215,6 +215,13 @@ def _one_token_each(bucket: Bucket, device: torch.device) -> Feed:
     ids = torch.zeros(1, bucket.sequences, dtype=torch.int32, device=device)
     bounds = torch.arange(bucket.sequences + 1, dtype=torch.int32, device=device)
     return {"input_ids": ids, CU_SEQLENS: bounds}
+
+
+def _as_graphs_take_it(feed: Feed, device: torch.device) -> Feed:
+    """The inputs in the shapes and on the device that the model itself asks for."""
+    shaped = {name: value.reshape(-1) if name == CU_SEQLENS else value.reshape(1, -1) for name, value in feed.items()}
+    shaped[CU_SEQLENS] = shaped[CU_SEQLENS].int()
+    return {name: value.to(device, non_blocking=True) for name, value in shaped.items()}
 
 
 def _on(device: torch.device) -> AbstractContextManager[object]:
