@@ -17,7 +17,7 @@ FROM build AS build-cpu
 RUN /opt/ridgeline/bin/pip install --no-cache-dir --constraint constraints.txt '.[cpu]'
 
 FROM build AS build-cuda
-RUN /opt/ridgeline/bin/pip install --no-cache-dir --constraint constraints.txt '.[gpu]'
+RUN /opt/ridgeline/bin/pip install --no-cache-dir --constraint constraints.txt '.[gpu,kernels]'
 
 FROM python:${PYTHON}-slim AS runtime
 ENV PATH=/opt/ridgeline/bin:$PATH RIDGELINE_HOST=0.0.0.0 RIDGELINE_PORT=8000
@@ -32,7 +32,11 @@ ENTRYPOINT ["ridgeline", "serve"]
 FROM runtime AS cpu
 COPY --from=build-cpu /opt/ridgeline /opt/ridgeline
 
-# The NVIDIA container toolkit mounts the driver; the CUDA libraries come with the wheels.
+# The NVIDIA container toolkit mounts the driver; the CUDA libraries come with the wheels. Triton needs a C compiler.
 FROM runtime AS cuda
+USER 0
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+USER 10001
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 COPY --from=build-cuda /opt/ridgeline /opt/ridgeline

@@ -36,12 +36,15 @@ Devices = Annotated[
         "cuda:0,cuda:1; cuda:0,cuda:0 puts two on one GPU.",
     ),
 ]
-RuntimeName = Annotated[str, _option("RUNTIME", "auto, openvino (CPU), onnxruntime (CPU, GPU) or tensorrt (GPU).")]
+RuntimeName = Annotated[
+    str, _option("RUNTIME", "auto, openvino (CPU), onnxruntime (CPU, GPU), tensorrt (GPU) or triton (GPU, packed).")
+]
 VariantName = Annotated[
     str,
     _option(
         "VARIANT",
-        "auto (the first that passed its gate: on CPUs fast at it int8, on GPUs fp16; else fp32), or a name.",
+        "auto (the first that passed its gate: on CPUs fast at it int8, on GPUs packed-fp16 or fp16; else fp32), or a "
+        "name.",
     ),
 ]
 WhenOverlong = Annotated[Overlong, _option("OVERLONG", "What happens to inputs over the model's maximum.")]

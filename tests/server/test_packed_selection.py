@@ -59,6 +59,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         monkeypatch.setattr(module, "cuda_devices", lambda: ("NVIDIA X", "NVIDIA Y"))
     monkeypatch.setattr(triton_packages, "compute_capabilities", lambda: ((9, 0), (9, 0)))
     monkeypatch.setattr(triton_packages, "has_cuda_torch", lambda: True)
+    monkeypatch.setattr(triton_packages, "has_compiler", lambda: True)
     monkeypatch.setattr(placement, "available_cores", lambda: 4)
     return monkeypatch
 
@@ -132,6 +133,26 @@ def test_old_gpus_are_left_to_onnxruntime(bundle: Bundle, machine: pytest.Monkey
     machine.setattr(triton_packages, "compute_capabilities", lambda: ((9, 0), (7, 5)))
     plan = plans(bundle)[0]
     assert plan.runtime == "onnxruntime" and "capability 8.0 (Ampere) or newer, which cuda:1 is not" in plan.why
+
+
+def test_triton_needs_a_compiler(bundle: Bundle, machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(triton_packages, "has_compiler", lambda: False)
+    plan = plans(bundle)[0]
+    assert plan.runtime == "onnxruntime" and "finds no C compiler or no Python headers here" in plan.why
+    with pytest.raises(StartupError, match="apt-get install gcc libc6-dev python3-dev"):
+        plans(bundle, runtime="triton")
+
+
+def test_a_compiler_is_what_cc_names_or_gcc_or_clang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setattr(triton_packages.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    monkeypatch.setattr(triton_packages.shutil, "which", lambda name: None)
+    monkeypatch.delenv("CC", raising=False)
+    assert not triton_packages.has_compiler()
+    monkeypatch.setenv("CC", "cc")
+    assert triton_packages.has_compiler()
+    (tmp_path / "Python.h").unlink()
+    assert not triton_packages.has_compiler()
 
 
 @pytest.mark.parametrize("missing", [("triton",), ("torch", "onnx")])

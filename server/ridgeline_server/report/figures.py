@@ -21,7 +21,8 @@ FORMULAS: dict[str, dict[str, str]] = {
         "source": "the estimator, from the bundle's model shape; one multiply-add counts 2",
     },
     "executed_flops": {
-        "formula": "the same estimate at the padded shape that the runtime executed",
+        "formula": "the same estimate at the padded shape that the runtime executed; of a packed batch flops, and of "
+        "the tokens that fill its bucket up all but attention",
         "source": "the estimator",
     },
     "achieved_flops_per_s": {"formula": "flops / busy_s", "source": "flops and latency_s above"},
@@ -45,7 +46,7 @@ FORMULAS: dict[str, dict[str, str]] = {
         "formula": "sum over the executed shape's operations of max(compute, memory) + overheads",
         "source": "roofline with the batch's share of the peaks, bandwidth and efficiencies that `ridgeline devices "
         "--calibrate` measured on this machine; without a calibration executed_flops / (peak_flops_per_s x share), the "
-        "least that the batch can take; `roofline` of each replica says which",
+        "least that the batch can take; `roofline` of each replica says which, and a packed batch has the latter",
     },
     "bound": {
         "formula": "the largest of the seconds that arithmetic, memory and overheads take in predicted_s",

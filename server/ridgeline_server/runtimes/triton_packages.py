@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,10 +29,21 @@ def triton_problem(kind: str) -> str | None:
             "runtime triton needs a torch that is built for CUDA, and the installed one is not; "
             "replace it: pip uninstall torch; pip install 'ridgeline[kernels]'"
         )
+    if not has_compiler():
+        return (
+            "runtime triton compiles what launches its kernels, and finds no C compiler or no Python headers here; "
+            "install them, on Debian and Ubuntu with: apt-get install gcc libc6-dev python3-dev"
+        )
     old = [f"cuda:{index}" for index, found in enumerate(compute_capabilities()) if found < _LEAST_CAPABILITY]
     if old:
         return f"runtime triton needs GPUs of compute capability 8.0 (Ampere) or newer, which {', '.join(old)} is not"
     return None
+
+
+def has_compiler() -> bool:
+    """True when Triton can build a Python module: with $CC, gcc or clang, and Python's headers."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    return compiler is not None and (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file()
 
 
 def has_cuda_torch() -> bool:

@@ -1,0 +1,114 @@
+"""The Triton runtime on a real GPU, and the same on a CPU. Imports nothing beyond torch, triton, onnx and numpy."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper, save
+
+from ridgeline_server.request import Batch
+from ridgeline_server.runtimes.base import DeviceLostError
+from ridgeline_server.runtimes.device_errors import is_device_lost
+from ridgeline_server.runtimes.devices import CPU, Device
+from ridgeline_server.runtimes.token_grid import make_token_grid
+from ridgeline_server.runtimes.triton_packages import triton_problem
+from ridgeline_server.runtimes.triton_runtime import TritonRuntime, _answers
+from tests.server.small_graph import DIM, TABLE, VOCABULARY, WEIGHT, small_plan
+
+GPU = Device("cuda", 0)
+DEVICES = [pytest.param(CPU, id="cpu"), pytest.param(GPU, id="cuda", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A packed graph: input_ids, cu_seqlens → pooled = the means of TABLE[ids] @ WEIGHT, and last_hidden_state."""
+    path = tmp_path_factory.mktemp("graph") / "model.onnx"
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["embedded"]),
+        helper.make_node("MatMul", ["embedded", "weight"], ["last_hidden_state"]),
+        helper.make_node("Pool", ["last_hidden_state", "cu_seqlens"], ["pooled"], domain="ridgeline", method="mean"),
+    ]
+    constants = [numpy_helper.from_array(TABLE, "table"), numpy_helper.from_array(WEIGHT, "weight")]
+    inputs = [
+        helper.make_tensor_value_info("input_ids", TensorProto.INT64, [1, "tokens"]),
+        helper.make_tensor_value_info("cu_seqlens", TensorProto.INT32, ["bounds"]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("pooled", TensorProto.FLOAT, ["sequences", DIM]),
+        helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, [1, "tokens", DIM]),
+    ]
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("ridgeline", 1)]
+    made = helper.make_graph(nodes, "small", inputs, outputs, constants)
+    save(helper.make_model(made, opset_imports=opsets, ir_version=10), path)
+    return path
+
+
+def load(graph: Path, device: Device, **changes: Any) -> TritonRuntime:
+    if device.kind == "cuda" and (problem := triton_problem("cuda")):
+        pytest.skip(problem)
+    fields: dict[str, Any] = {"grid": make_token_grid(64, 1024), "concurrency": 2, "outputs": ("pooled",)}
+    return TritonRuntime(
+        small_plan(graph, "triton", device=device, pools_as="mean", has_turns=True, **{**fields, **changes})
+    )
+
+
+def expected(batch: Batch) -> np.ndarray:
+    ends = np.cumsum(batch.lengths)[:-1]
+    return np.stack([(TABLE[ids] @ WEIGHT).mean(axis=0) for ids in np.split(batch.input_ids, ends)])
+
+
+@pytest.mark.parametrize("output", ["pooled", "last_hidden_state"])
+@pytest.mark.parametrize("device", DEVICES)
+def test_slots_answer_right_side_by_side(device: Device, output: str, graph: Path) -> None:
+    runtime = load(graph, device, outputs=(output,))
+    seconds = runtime.warmup()
+    assert set(seconds) == set(make_token_grid(64, 1024).shapes) and min(seconds.values()) > 0
+    random = np.random.default_rng(0)
+    batches = []
+    for number, sequences in enumerate((1, 2, 5, 9, 15, 300)):
+        lengths = random.integers(1, 3 if sequences > 15 else 64, sequences).astype(np.int32)
+        batches.append(Batch(number, random.integers(0, VOCABULARY, lengths.sum()).astype(np.int32), lengths))
+
+    def run(slot: int) -> None:
+        for round_ in range(20):
+            batch = batches[(slot + round_) % len(batches)]
+            answer = runtime.run(batch, slot)
+            np.testing.assert_allclose(answer.arrays[output], expected(batch), rtol=1e-4, atol=1e-5)
+            assert len(batch.input_ids) <= answer.padded_tokens <= answer.shape[1] <= 1024
+            assert answer.started < answer.finished
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(run, range(2)))
+
+
+@pytest.mark.gpu
+def test_a_gpu_runs_by_graphs(graph: Path) -> None:
+    runtime = load(graph, GPU)
+    runtime.warmup()
+    batch = Batch(1, np.ones(100, np.int32), np.array([60, 40], np.int32))
+    assert (runtime.run(batch, 0).padded_tokens, runtime.run(batch, 1).shape) == (128, (1, 128))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+def test_the_peak_is_a_gpu_s(precision: str, graph: Path) -> None:
+    peak = load(graph, GPU, precision=precision).measure_peak()
+    assert peak is not None and peak > 1e12
+
+
+@pytest.mark.gpu
+def test_a_lack_of_memory_is_the_batch_s_own_error(graph: Path) -> None:
+    runtime = load(graph, GPU)
+    batch = Batch(1, np.ones(100, np.int32), np.array([60, 40], np.int32))
+    with pytest.raises(torch.OutOfMemoryError):
+        torch.empty(1 << 50, device="cuda:0")
+    assert not is_device_lost(GPU, torch.OutOfMemoryError("CUDA out of memory"), _answers)
+    try:
+        runtime.run(batch, 0)
+    except DeviceLostError:  # pragma: no cover
+        pytest.fail("a sound device was given up")
