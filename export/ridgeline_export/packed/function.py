@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ridgeline_export.packed.dialect import Attribute, dialect
 from ridgeline_export.packed.signature import BODIES, Signature
+from ridgeline_export.packed.specification import op_doc
 
 if TYPE_CHECKING:
     from onnx import FunctionProto
@@ -30,6 +31,7 @@ def make_function(signature: Signature) -> FunctionProto:
 }}"""
     function = onnx.parser.parse_function(text)
     function.overload = signature.overload
+    function.doc_string = op_doc(signature.op)
     return function
 
 

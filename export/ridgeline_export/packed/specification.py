@@ -43,6 +43,11 @@ def op_outputs(op: str) -> tuple[ValueSpec, ...]:
     return _specs(_law()["ops"][op]["outputs"])
 
 
+def op_doc(op: str) -> str:
+    """What an op computes, in a sentence or two."""
+    return str(_law()["ops"][op]["doc"])
+
+
 def _specs(values: list[dict[str, Any]]) -> tuple[ValueSpec, ...]:
     return tuple(
         ValueSpec(value["name"], tuple(value["shape"]), value["type"], value.get("optional", False)) for value in values

@@ -104,6 +104,7 @@ def test_attached_and_inlined_files_pass_the_checker_and_agree(
     weights = [value.const_value for value in program.graph.initializers.values()]
     inline(program)
     assert [value.const_value for value in program.graph.initializers.values()] == weights
+    assert [value.name for value in program.graph.outputs] == ["pooled", "last_hidden_state"]
     assert not program.functions
     assert {node.domain for node in program.graph} == {""}
     assert set(program.opset_imports) == {""}
