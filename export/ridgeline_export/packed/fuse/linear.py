@@ -164,8 +164,8 @@ def _with_residual(op, y, residual, out, **_):  # type: ignore[no-untyped-def]
     if input_of(node, 3) is not None or not same_shape(y, residual):
         return None
     x, weight, bias = node.inputs[0], node.inputs[1], input_of(node, 2)
-    activation = attribute_string(node, "activation", "none")
-    return op.Linear(x, weight, bias, residual, activation=activation, _domain=DOMAIN)
+    attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+    return op.Linear(x, weight, bias, residual, **attributes, _domain=DOMAIN)
 
 
 RESIDUALS = pattern.RewriteRuleSet([pattern.RewriteRule(_linear_plus, _with_residual, name="LinearAdd")], commute=True)

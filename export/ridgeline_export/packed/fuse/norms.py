@@ -8,6 +8,7 @@ import onnx_ir as ir
 from onnxscript.rewriter import pattern
 
 from ridgeline_export.packed.fuse.surgery import graph_of, integers_constant, typed
+from ridgeline_export.packed.fuse.transposes import keeps_last_axis
 from ridgeline_export.packed.fuse.values import (
     DOMAIN,
     as_view,
@@ -18,6 +19,7 @@ from ridgeline_export.packed.fuse.values import (
     integers,
     is_weight,
     last_dim,
+    producer,
     product_of,
     same_shape,
     scalar,
@@ -90,6 +92,13 @@ def _norm(
     op: Any, x: ir.Value, weight: ir.Value | None, bias: ir.Value | None, kind: str, epsilon: float
 ) -> ir.Value | None:
     """AddNorm without addition; rows of another rank than [1, T, dim], heads say, become tokens."""
+    before = producer(x, "Transpose")
+    if before is not None and before.inputs[0] is not None and keeps_last_axis(before):
+        inner = _norm(op, before.inputs[0], weight, bias, kind, epsilon)
+        if inner is None:
+            return None
+        inner.shape, inner.type = before.inputs[0].shape, x.type
+        return op.Transpose(inner, perm=list(before.attributes["perm"].as_ints()))  # type: ignore[no-any-return]
     shape, target = dims(x), as_view(dims(x))
     if shape is None or target is None:
         return None
@@ -125,6 +134,41 @@ NORMS = (
     pattern.RewriteRuleSet(
         [pattern.RewriteRule(_rms_alone(way), _from_rms, name=f"RMSNorm_{way}") for way in _WAYS], commute=True
     ),
+)
+
+
+def _centred(op, x, axes):  # type: ignore[no-untyped-def]
+    centred = op.Sub(x, op.ReduceMean(x, axes, _outputs=["mean"]))
+    return op.AddNorm(centred, _allow_other_inputs=True, _domain=DOMAIN, _outputs=["out"])
+
+
+def _from_centred(op, x, axes, mean, out, **_):  # type: ignore[no-untyped-def]
+    """RMSNorm of x - mean(x) is LayerNorm of x."""
+    node, shape, reduced = out.producer(), dims(x), integers(axes)
+    if shape is None or reduced is None or [axis % len(shape) for axis in reduced] != [len(shape) - 1]:
+        return None
+    if node.attributes["kind"].as_string() != "rms" or input_of(node, 1) is not None or last_dim(mean) != 1:
+        return None
+    return _norm(op, x, input_of(node, 2), None, "layer", node.attributes["epsilon"].as_float())
+
+
+def _norm_plus(op, x, bias):  # type: ignore[no-untyped-def]
+    return op.Add(op.AddNorm(x, _allow_other_inputs=True, _domain=DOMAIN, _outputs=["out"]), bias)
+
+
+def _with_bias(op, x, bias, out, **_):  # type: ignore[no-untyped-def]
+    node = out.producer()
+    if not _is_scale(bias, x) or any(input_of(node, index) is not None for index in (1, 3)) or len(node.outputs) != 1:
+        return None
+    if node.attributes["kind"].as_string() != "layer" or input_of(node, 2) is None:
+        return None
+    return _norm(op, x, input_of(node, 2), bias, "layer", node.attributes["epsilon"].as_float())
+
+
+# LayerNorm written out: what is left of it once its RMSNorm is known.
+CENTRED = (
+    pattern.RewriteRuleSet([pattern.RewriteRule(_centred, _from_centred, name="CentredNorm")]),
+    pattern.RewriteRuleSet([pattern.RewriteRule(_norm_plus, _with_bias, name="NormBias")], commute=True),
 )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from ridgeline_export.packed.fuse.angles import Angles
-from ridgeline_export.packed.fuse.rotation import rotation_of
-from ridgeline_export.packed.fuse.surgery import make_ridgeline, typed
+from ridgeline_export.packed.fuse.rotation import Rotation, rotation_of
+from ridgeline_export.packed.fuse.surgery import make, make_ridgeline, typed
 from ridgeline_export.packed.fuse.values import DOMAIN, dims
 from ridgeline_export.packed.fuse.weights import Weights
 
@@ -33,8 +33,9 @@ def fuse_rotary(program: ir.Model, weights: Weights) -> int:
                 continue
             cos, sin = halves
         attributes = {"interleaved": 1} if first.is_interleaved else {}
-        rotary = make_ridgeline("Rotary", [first.source, second.source, cos, sin], attributes, num_outputs=2)
-        for index, (output, source) in enumerate(zip(rotary.outputs, (first.source, second.source), strict=True)):
+        sources = [_tokens_first(graph, node, rotation) for rotation in (first, second)]
+        rotary = make_ridgeline("Rotary", [*sources, cos, sin], attributes, num_outputs=2)
+        for index, (output, source) in enumerate(zip(rotary.outputs, sources, strict=True)):
             shape = dims(source)
             assert shape is not None
             typed(output, source, shape)
@@ -42,3 +43,14 @@ def fuse_rotary(program: ir.Model, weights: Weights) -> int:
         graph.insert_before(node, rotary)
         fused += 1
     return fused
+
+
+def _tokens_first(graph: ir.Graph, before: ir.Node, rotation: Rotation) -> ir.Value:
+    """What is rotated as [1, tokens, heads, head_dim]."""
+    shape = dims(rotation.source)
+    assert shape is not None
+    if not rotation.is_heads_first:
+        return rotation.source
+    node = make("Transpose", [rotation.source], {"perm": [0, 2, 1, 3]})
+    graph.insert_before(before, node)
+    return typed(node.outputs[0], rotation.source, [shape[0], shape[2], shape[1], shape[3]])

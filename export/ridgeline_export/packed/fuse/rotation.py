@@ -17,12 +17,13 @@ _HEADS_FIRST = (0, 2, 1, 3)
 class Rotation:
     """A rotation of the first dims of each head.
 
-    source: [1, tokens, heads, head_dim], not rotated
+    source: [1, tokens, heads, head_dim] before it is rotated, or [1, heads, tokens, head_dim] when is_heads_first
     cos, sin: [1, tokens, half], or [1, tokens, 2 * half] when is_doubled: each angle is there twice
     is_interleaved: pairs are neighbours, and so are the two places of an angle
     """
 
     source: ir.Value
+    is_heads_first: bool
     cos: ir.Value
     sin: ir.Value
     is_doubled: bool
@@ -46,14 +47,11 @@ def rotation_of(value: ir.Value) -> Rotation | None:
         if len(cut.outputs) != 2 or not _cuts_last(cut) or cut.inputs[0] is None:
             return None
         whole = cut.inputs[0]
-    source, is_source_heads_first = _untransposed(whole)
-    if is_source_heads_first != is_heads_first:
-        return None
     tokens = 2 if is_heads_first else 1
     angles = [_angles(angle, tokens) for angle in (cos, sin)]
-    if angles[0] is None or angles[1] is None or not _is_heads(source):
+    if angles[0] is None or angles[1] is None or not _is_heads(whole):
         return None
-    return Rotation(source, angles[0], angles[1], is_doubled, is_interleaved)
+    return Rotation(whole, is_heads_first, angles[0], angles[1], is_doubled, is_interleaved)
 
 
 def _is_heads(value: ir.Value) -> bool:

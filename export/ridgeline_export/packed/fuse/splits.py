@@ -15,8 +15,8 @@ from ridgeline_export.packed.fuse.values import (
     dims,
     input_of,
     integers,
-    producer,
 )
+from ridgeline_export.packed.fuse.views import source_of_view
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,10 @@ def join_slices(program: ir.Model) -> int:
             assert node.inputs[0] is not None
             found.setdefault((node.inputs[0], axis), []).append(piece)
     joined = 0
-    for (value, axis), pieces in found.items():
+    for (_, axis), pieces in found.items():
+        # What is cut may be a piece itself, and have been replaced by now.
+        value = pieces[0].node.inputs[0]
+        assert value is not None
         bounds = sorted({(piece.start, piece.stop) for piece in pieces})
         shape = dims(value)
         assert shape is not None
@@ -97,21 +100,26 @@ def _split(graph: ir.Graph, value: ir.Value, axis: int, bounds: list[tuple[int, 
 
 
 def split_before_views(program: ir.Model) -> int:
-    """Split(Reshape(x [1, T, n]) to [1, T, a, …], axis 2) → Reshape(Split(x, axis 2)): the pieces are columns of x."""
+    """Split of a view of x [1, T, n] → views of a Split of x, where the pieces are columns of x.
+
+    So they are along axis 2 of [1, T, a, …], and along the last axis if it is x's too.
+    """
     graph = program.graph
     moved = 0
     for node in tuple(graph):
-        if node.op_type != "Split" or node.domain != "" or axis_of(node, 5, 0) != 2:
+        value = node.inputs[0] if node.inputs else None
+        if (node.domain, node.op_type) != ("", "Split") or value is None or source_of_view(value) is value:
             continue
-        view = producer(node.inputs[0], "Reshape")
-        source = None if view is None else view.inputs[0]
-        viewed, shape = dims(node.inputs[0]), dims(source)
-        sizes = split_sizes(node)
+        source = source_of_view(value)
+        viewed, shape, sizes = dims(value), dims(source), split_sizes(node)
         targets = [as_view(dims(output)) for output in node.outputs]
-        if source is None or viewed is None or shape is None or sizes is None or len(shape) != 3 or len(viewed) < 4:
+        if viewed is None or shape is None or sizes is None or len(shape) != 3 or None in targets:
             continue
-        inner = viewed[3:]
-        if not all(isinstance(dim, int) for dim in inner) or viewed[:2] != shape[:2] or None in targets:
+        axis = axis_of(node, len(viewed), 0)
+        inner = viewed[axis + 1 :]
+        is_third = axis == 2 and len(viewed) > 3 and viewed[:2] == shape[:2]
+        is_last = axis == len(viewed) - 1 and viewed[-1] == shape[-1]
+        if not (is_third or is_last) or not all(isinstance(dim, int) for dim in inner):
             continue
         columns = [size * math.prod(dim for dim in inner if isinstance(dim, int)) for size in sizes]
         new = split(graph, source, columns, 2)

@@ -13,14 +13,16 @@ from ridgeline_export.packed.fuse.activations import name_gelus
 from ridgeline_export.packed.fuse.embeddings import fuse_embeddings
 from ridgeline_export.packed.fuse.gated import fuse_gates
 from ridgeline_export.packed.fuse.linear import ACTIVATIONS, RESIDUALS, linear_rules
-from ridgeline_export.packed.fuse.norms import ADDITIONS, NORMS
+from ridgeline_export.packed.fuse.norms import ADDITIONS, CENTRED, NORMS
 from ridgeline_export.packed.fuse.pool import fuse_normalize
 from ridgeline_export.packed.fuse.report import FusionReport, report
 from ridgeline_export.packed.fuse.rotary import fuse_rotary
+from ridgeline_export.packed.fuse.scales import fold_scales
 from ridgeline_export.packed.fuse.siblings import join_siblings
 from ridgeline_export.packed.fuse.splits import join_slices, split_before_views
+from ridgeline_export.packed.fuse.transposes import TRANSPOSES, sink_transposes, view_transposes
 from ridgeline_export.packed.fuse.values import DOMAIN
-from ridgeline_export.packed.fuse.views import TRANSPOSES, cross_views, drop_no_ops, join_views
+from ridgeline_export.packed.fuse.views import cross_views, drop_no_ops, join_views
 from ridgeline_export.packed.fuse.weights import Weights
 
 _Step = Callable[[ir.Model], object]
@@ -64,14 +66,22 @@ def _steps(weights: Weights) -> Iterator[_Step]:
     yield lambda program: fuse_gates(program, weights)
     yield lambda program: join_siblings(program, weights)
     yield split_before_views
-    yield lambda program: fuse_rotary(program, weights)
-    yield _applied(TRANSPOSES)
-    yield drop_no_ops
     # Embeddings have their own LayerNorm, of a sum that AddNorm would take.
     yield lambda program: fuse_embeddings(program, weights)
-    for rules in (*NORMS, *ADDITIONS):
+    # Norms of heads stand between their transposition and their rotation.
+    for rules in (*NORMS, *CENTRED):
         yield _applied(rules)
-    yield _applied(ACTIVATIONS)
+    yield lambda program: fuse_rotary(program, weights)
+    yield sink_transposes
+    yield _applied(TRANSPOSES)
+    yield view_transposes
+    yield drop_no_ops
+    yield join_views
+    yield split_before_views
+    yield fold_scales
+    yield join_views
+    for rules in (*ADDITIONS, ACTIVATIONS):
+        yield _applied(rules)
     yield fuse_normalize
     # An addition behind a linear is cheapest in the norm that follows it: what is left goes to the linear.
     yield _applied(RESIDUALS)

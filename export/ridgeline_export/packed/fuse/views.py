@@ -1,12 +1,11 @@
-"""Reshapes, squeezes and transpositions that cancel or follow each other."""
+"""Reshapes and squeezes that cancel or follow each other, and ops that do nothing."""
 
 from __future__ import annotations
 
 import onnx_ir as ir
-from onnxscript.rewriter import pattern
 
 from ridgeline_export.packed.fuse.surgery import make, replace, reshape
-from ridgeline_export.packed.fuse.values import DOMAIN, as_view, dims, is_read_once, operands, producer, scalar
+from ridgeline_export.packed.fuse.values import as_view, dims, operands, producer, scalar
 
 _VIEWS = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 # Elementwise ops of one input, which a view may cross.
@@ -93,37 +92,30 @@ def _is_one(value: ir.Value | None) -> bool:
 
 
 def cross_views(program: ir.Model) -> int:
-    """act(Reshape(x)) → Reshape(act(x)), so that the activation stands behind the linear that it belongs to."""
+    """act(view of x) → view of act(x), and so for sums, so that views do not part what belongs together."""
     graph = program.graph
     crossed = 0
     for node in tuple(graph):
-        if node.domain != "" or node.op_type not in _UNARY or node.inputs[0] is None:
+        if node.domain != "" or node.op_type not in (*_UNARY, "Add"):
             continue
-        value, out = node.inputs[0], node.outputs[0]
-        source, target = source_of_view(value), as_view(dims(out))
-        below = source.producer()
-        if source is value or target is None or below is None or not is_read_once(value):
+        out = node.outputs[0]
+        values = [value for value in node.inputs if value is not None]
+        sources = [source_of_view(value) for value in values]
+        target = as_view(dims(out))
+        is_view_of_tokens = all(
+            source is not value and as_view(dims(value)) == target and _is_tokens(source)
+            for source, value in zip(sources, values, strict=True)
+        )
+        if target is None or not is_view_of_tokens or len({dims(source) for source in sources}) != 1:
             continue
-        if below.domain != DOMAIN or below.op_type != "Linear":
-            continue
-        new = make(node.op_type, [source], node.attributes)
-        new.outputs[0].shape, new.outputs[0].type = source.shape, source.type
+        new = make(node.op_type, sources, node.attributes)
+        new.outputs[0].shape, new.outputs[0].type = sources[0].shape, sources[0].type
         view = reshape(graph, new.outputs[0], target)
         replace(node, [new, view], [out], view.outputs)
         crossed += 1
     return crossed
 
 
-def _two_transposes(op, x, inner, outer):  # type: ignore[no-untyped-def]
-    return op.Transpose(op.Transpose(x, perm=inner), perm=outer)
-
-
-def _one_transpose(op, x, inner, outer, **_):  # type: ignore[no-untyped-def]
-    perm = [inner.as_ints()[axis] for axis in outer.as_ints()]
-    return op.Identity(x) if perm == sorted(perm) else op.Transpose(x, perm=perm)
-
-
-TRANSPOSES = pattern.RewriteRuleSet(
-    # The inner one may have other readers: it stays for them.
-    [pattern.RewriteRule(_two_transposes, _one_transpose, name="TwoTransposes", remove_nodes=False)]
-)
+def _is_tokens(value: ir.Value) -> bool:
+    shape = dims(value)
+    return shape is not None and len(shape) == 3 and shape[0] == 1
