@@ -46,7 +46,11 @@ def export(
         ),
     ] = None,
     variants: Annotated[
-        str, typer.Option(help="Variants to make, separated by commas: fp32, fp16 (for GPUs), int8-dynamic, int8.")
+        str,
+        typer.Option(
+            help="Variants to make, separated by commas: fp32, fp16 (for GPUs), int8-dynamic, int8; for NVIDIA GPUs "
+            "without padding: packed-fp16, packed-bf16, packed-int8, packed-fp8; for comparison packed-fp32."
+        ),
     ] = DEFAULT_VARIANTS,
     texts: Annotated[
         Path | None,
@@ -57,7 +61,10 @@ def export(
     ] = None,
     min_quality: Annotated[
         float | None,
-        typer.Option(help="Lowest mean cosine or label agreement of a variant but fp32. Default: 0.99, fp16: 0.999."),
+        typer.Option(
+            help="Lowest mean cosine or label agreement of a variant but fp32 and packed-fp32. "
+            "Default: 0.99; fp16, packed-fp16: 0.999."
+        ),
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the Hugging Face hub.")] = None,
 ) -> None:
@@ -124,6 +131,8 @@ def _show(report: Report, out: Path, errors: Console) -> None:
         soft_wrap=True,
     )
     console.print(_table(report))
+    if report.fusion is not None:
+        console.print(f"The packed graph has {report.fusion}.", markup=False, highlight=False, soft_wrap=True)
     for outcome in report.outcomes:
         if outcome.failure:
             errors.print(f"{outcome.name} was not kept: {outcome.failure}.", markup=False, highlight=False)

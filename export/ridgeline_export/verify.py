@@ -140,6 +140,8 @@ def _odd_batches(loaded: LoadedModel) -> list[Feed]:
         if length > loaded.max_tokens:
             continue
         ids = generator.integers(0, vocabulary, (rows, length))
+        # Models that count positions from the ids, such as RoBERTa, leave out padding ids wherever they stand.
+        ids[ids == loaded.encoder.pad_token_id] = (loaded.encoder.pad_token_id + 1) % vocabulary
         mask = np.ones_like(ids)
         mask[rows // 2, (length + 1) // 2 :] = 0
         feed = {

@@ -169,7 +169,7 @@ class PackedGraphs:
         return answers(model, self.loaded.task, batches, self.loaded.encoder.mask_token_id)
 
     def _runnable(self, program: onnx_ir.Model, path: Path) -> Model:
-        """A saved graph as ONNX Runtime's CPU runs it: as it is, unless it has standard ops in bfloat16."""
+        """A saved graph as ONNX Runtime's CPU runs it: as it is, unless it has standard arithmetic of 16 bits."""
         copy = program.clone()
         if run_in_float32(copy):
             path = _save(copy, self._place(f"{path.parent.name}-rounded"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,11 @@ import onnx
 import onnx.numpy_helper
 import onnx.parser
 import onnx_ir
+
+from ridgeline_export.answers import run_graph
+from ridgeline_export.convert import save_graph
+from ridgeline_export.packed.attach import attach_bodies
+from ridgeline_export.packed.rounding import run_in_float32
 
 INPUTS = "int64[1, tokens] input_ids, int64[1, tokens] position_ids, int32[bounds] cu_seqlens"
 DIM, HEADS, KV_HEADS, HEAD, INNER, VOCABULARY = 24, 4, 2, 6, 40, 50
@@ -88,3 +94,32 @@ def pre_norm(seed: int = 0, **weights: np.ndarray) -> onnx_ir.Model:
     """
     outputs = f"float[sequences, {DIM}] pooled, float[1, tokens, {DIM}] last_hidden_state"
     return parse(nodes, outputs, arrays | weights)
+
+
+def run(
+    program: onnx_ir.Model,
+    directory: Path,
+    *,
+    ids: np.ndarray | None = None,
+    positions: np.ndarray | None = None,
+    bounds: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """What ONNX Runtime answers through the bodies; the graph is left as it is.
+
+    ids, positions: int64 [1, tokens]; bounds: int32 [sequences + 1]. By default three sequences of 9, 1 and 5 tokens.
+    """
+    if ids is None:
+        ids = np.random.default_rng(3).integers(0, VOCABULARY, (1, 15))
+        bounds = np.array([0, 9, 10, 15], np.int32)
+        positions = np.concatenate([np.arange(9), np.arange(1), np.arange(5)])[None]
+    feed = {
+        "input_ids": ids,
+        "position_ids": np.arange(ids.shape[1])[None] if positions is None else positions,
+        "cu_seqlens": np.array([0, ids.shape[1]], np.int32) if bounds is None else bounds,
+    }
+    copy = program.clone()
+    run_in_float32(copy)
+    attach_bodies(copy)
+    directory.mkdir(exist_ok=True)
+    session, names = run_graph(save_graph(copy, directory))
+    return dict(session({name: feed[name] for name in names}))
