@@ -37,7 +37,7 @@ class PackedModel:
 
     def __init__(self, loaded: _Loaded, device: torch.device):
         self._graph = loaded.graph
-        self._program = loaded.program
+        self.program = loaded.program
         self._bound = loaded.bound
         self._planned = loaded.planned
         self._peaks: dict[tuple[int, int], int] = {}
@@ -79,7 +79,7 @@ class PackedModel:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of what `run` gives."""
-        return tuple(self._program.outputs)
+        return tuple(self.program.outputs)
 
     @property
     def weights_bytes(self) -> int:
@@ -128,12 +128,14 @@ def _read(name: str, constant: Constant) -> torch.Tensor:
 def _load(
     graph: Graph, outputs: Sequence[str], device: torch.device, read: Callable[[str, Constant], torch.Tensor]
 ) -> _Loaded:
-    constants = Constants(graph, graph.nodes, read)
-    program = make_program(graph, outputs, constants)
-    bound = BoundProgram(program, device, constants)
-    planned = BoundProgram(program, torch.device("meta"), constants)
+    try:
+        constants = Constants(graph, graph.nodes, read)
+        program = make_program(graph, outputs, constants)
+        bound = BoundProgram(program, device, constants)
+        planned = BoundProgram(program, torch.device("meta"), constants)
+    finally:
+        forget_mapped_files()
     constants.forget()
-    forget_mapped_files()
     return _Loaded(graph, program, bound, planned)
 
 

@@ -41,12 +41,13 @@ def complete_feed(feed: Mapping[str, torch.Tensor], inputs: Mapping[str, Value],
     check_tensor("input_ids", ids, (1, "tokens"), dtypes=_IDS)
     check_tensor("cu_seqlens", cu_seqlens, ("sequences + 1",), dtypes=(torch.int32,))
     tokens = ids.shape[1]
+    for name, tensor in feed.items():
+        if tensor.device != device:
+            raise ArgumentError(f"{name} is on {tensor.device} and the model on {device}: move it there")
     complete: dict[str, torch.Tensor] = {}
     for name in inputs:
         given = feed.get(name)
         if given is not None:
-            if given.device != device:
-                raise ArgumentError(f"{name} is on {given.device} and the model on {device}: move it there")
             if given is not ids and given is not cu_seqlens:
                 check_tensor(name, given, (1, tokens), dtypes=_IDS)
         elif name == "position_ids":

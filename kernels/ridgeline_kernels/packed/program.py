@@ -23,7 +23,6 @@ from ridgeline_kernels.packed.standard_ops.registry import Run
 ABSENT = 0
 """The slot of absent operands: it always holds None."""
 _UNREAD = -1
-_LARGEST_UPLOAD = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,16 +186,9 @@ def _present(value: torch.Tensor | None) -> torch.Tensor:
 
 
 def _uploading(device: torch.device) -> Run:
-    """A function that makes a small tensor of the host on the device, by fills: a copy would wait for the device."""
+    """A function that makes a shape of the host on the device, by fills: a copy would wait for the device."""
 
     def upload(value: torch.Tensor) -> torch.Tensor:
-        if value.numel() > _LARGEST_UPLOAD:
-            raise RuntimeError(
-                f"a tensor of {value.numel()} elements is made from shapes and needed on the device; "
-                f"the most are {_LARGEST_UPLOAD}"
-            )
-        if value.dim() == 0:
-            return torch.full((), value.item(), dtype=value.dtype, device=device)
         each = [torch.full((), item, dtype=value.dtype, device=device) for item in value.flatten().tolist()]
         return (
             torch.stack(each).view(value.shape) if each else torch.empty(value.shape, dtype=value.dtype, device=device)

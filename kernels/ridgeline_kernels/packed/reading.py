@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ridgeline_kernels.errors import BackendError, GraphFileError, InvalidGraphError, UnsupportedOpError
 from ridgeline_kernels.packed.checking import check_node, check_opsets, check_order, full_attributes
 from ridgeline_kernels.packed.graph import Constant, Graph, Node, Value
 from ridgeline_kernels.packed.tensors import Held, check_mapped, dtype_of, held_tensor, mapped_tensor
 
-GRAPH_INPUTS = ("input_ids", "token_type_ids", "position_ids", "cu_seqlens")
-"""The inputs that a packed graph may have."""
+GRAPH_INPUTS: Mapping[str, torch.dtype] = {
+    "input_ids": torch.int64,
+    "token_type_ids": torch.int64,
+    "position_ids": torch.int64,
+    "cu_seqlens": torch.int32,
+}
+"""The inputs that a packed graph may have: dialect.json's."""
 _EXTERNAL = 1
 # AttributeProto.AttributeType: FLOAT, INT, STRING, TENSOR, FLOATS, INTS
 _READABLE = (1, 2, 3, 4, 6, 7)
@@ -35,11 +42,8 @@ def read_graph(path: Path, *, allow_missing_weights: bool = False) -> Graph:
     graph = model.graph
     constants = dict(_initializers(path, graph.initializer, allow_missing_weights))
     inputs = {value.name: _value(value) for value in graph.input if value.name not in constants}
-    for name in inputs:
-        if name not in GRAPH_INPUTS:
-            raise InvalidGraphError(
-                f"{path} has the input {name!r}; a packed graph has inputs among {', '.join(GRAPH_INPUTS)}"
-            )
+    for value in inputs.values():
+        _check_input(path, value)
     outputs = {value.name: _value(value) for value in graph.output}
     if not outputs:
         raise InvalidGraphError(f"{path} has no outputs")
@@ -91,6 +95,19 @@ def _initializers(path: Path, protos: Iterable[Any], allow_missing: bool) -> Ite
         yield proto.name, mapped
 
 
+def _check_input(path: Path, value: Value) -> None:
+    if value.name not in GRAPH_INPUTS:
+        raise InvalidGraphError(
+            f"{path} has the input {value.name!r}; a packed graph has inputs among {', '.join(GRAPH_INPUTS)}"
+        )
+    rank = 1 if value.name == "cu_seqlens" else 2
+    if value.dtype != GRAPH_INPUTS[value.name] or len(value.shape) != rank:
+        raise InvalidGraphError(
+            f"{path} has the input {value.name} of {value.dtype} {list(value.shape)}; it must be "
+            f"{GRAPH_INPUTS[value.name]} of {rank} axes"
+        )
+
+
 def _value(proto: Any) -> Value:
     tensor = proto.type.tensor_type
     sizes = tuple(size.dim_param or size.dim_value for size in tensor.shape.dim)
@@ -124,8 +141,6 @@ def _attribute(node: Node, proto: Any) -> Any:
 
 
 def _constant_of(node: Node, proto: Any) -> Any:
-    import torch
-
     if len(proto.attribute) != 1 or len(node.outputs) != 1:
         raise InvalidGraphError(f"{node} has {len(proto.attribute)} attributes and must have one: its value")
     attribute = proto.attribute[0]
