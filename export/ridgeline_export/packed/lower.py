@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import onnx_ir
     from torch import Tensor
 
+    from ridgeline_export.packed.packed_module import PackedModule
+
 # Neither 0, 1 nor equal: torch.export would take such sizes for constants or for the same axis.
 _SAMPLE_LENGTHS = (5, 1, 8)
 _MAX_REACH = 4096
@@ -51,24 +53,44 @@ def lower(model: Any, task: str, *, pooling: str | None = None, normalize: bool 
 
 
 def _lower(model: Any, task: str, pooling: str | None, normalize: bool) -> onnx_ir.Model:
+    from ridgeline_export.packed.packed_module import OUTPUTS
+    from ridgeline_export.packed.weight_names import name_weights
+
+    with prepared(model, task, pooling=pooling, normalize=normalize) as packed:
+        program = _export(packed, _inputs(model, _SAMPLE_LENGTHS, packed.offset))
+    rows = ("pooled", "sentence_embedding") if normalize else ("pooled",)
+    tidy(program, (*(rows if pooling else ()), *OUTPUTS[task]))
+    name_weights(program.graph, model)
+    return program
+
+
+@contextmanager
+def prepared(model: Any, task: str, *, pooling: str | None = None, normalize: bool = False) -> Iterator[PackedModule]:
+    """The model as a module of packed inputs and outputs, tried and found exact; it is restored on leaving.
+
+    Arguments and errors are lower()'s; call it without gradients.
+    """
     from ridgeline_export.packed.own_attention import adapted
     from ridgeline_export.packed.packed_module import OUTPUTS, PackedModule
     from ridgeline_export.packed.positions import position_offset
     from ridgeline_export.packed.trial import LENGTHS, Alone, compare
 
     attentions = Attentions(model)
-    with _settings(model, task):
-        offset = position_offset(model, _inputs(model, (LENGTHS[0],), None)["input_ids"])
+    with _settings(model, {"return_dict": True, "use_cache": False}):
+        offset = position_offset(model, _inputs(model, LENGTHS, None)["input_ids"])
         inputs = _inputs(model, LENGTHS, offset)
         alone = Alone(model, inputs, OUTPUTS[task], rows=task == "text-classification")
-        with attentions.installed(), adapted(model, attentions), _implementation(model), _broadcast_only_types(model):
+        # Without a token for padding decoders' classifiers read the last token: the same one, as there is no padding.
+        without_padding = _settings(model, {"pad_token_id": None} if task == "text-classification" else {})
+        with ExitStack() as stack:
+            for context in (attentions.installed(), adapted(model, attentions), _implementation(model)):
+                stack.enter_context(context)
+            stack.enter_context(without_padding)
+            stack.enter_context(_broadcast_only_types(model))
             _observe(model, attentions, inputs["input_ids"], offset)
             packed = PackedModule(model, task, attentions, offset, pooling, normalize).eval()
             compare(packed, inputs, alone)
-            program = _export(packed, _inputs(model, _SAMPLE_LENGTHS, offset))
-    rows = ("pooled", "sentence_embedding") if normalize else ("pooled",)
-    tidy(program, (*(rows if pooling else ()), *OUTPUTS[task]))
-    return program
+            yield packed
 
 
 def _check(model: Any, task: str, pooling: str | None, normalize: bool) -> None:
@@ -124,11 +146,6 @@ def _observe(model: Any, attentions: Attentions, ids: Tensor, offset: int | None
         ids = ids[:, :1].expand(1, longest + 2)
         # The model may have positions for fewer tokens; the bias is by distance alone.
         base(input_ids=ids, **({} if offset is None else {"position_ids": torch.full_like(ids, offset)}))
-    if not attentions.rules:
-        raise UnsupportedModelError(
-            f"{type(model).__name__} cannot be packed: it computes attention in its own code instead of transformers' "
-            "attention interface; serve its padded variants"
-        )
 
 
 def _inputs(model: Any, lengths: tuple[int, ...], offset: int | None) -> dict[str, Tensor]:
@@ -173,12 +190,8 @@ def _export(packed: Any, sample: dict[str, Any]) -> onnx_ir.Model:
 
 
 @contextmanager
-def _settings(model: Any, task: str) -> Iterator[None]:
-    """Configs for the time of lowering: outputs by name, no cache."""
-    wanted: dict[str, Any] = {"return_dict": True, "use_cache": False}
-    if task == "text-classification":
-        # Decoders' classifiers then read the last token, which without padding is the same.
-        wanted["pad_token_id"] = None
+def _settings(model: Any, wanted: dict[str, Any]) -> Iterator[None]:
+    """The model's configs with other values for a while."""
     with ExitStack() as undo:
         for config in _configs(model):
             for name, value in wanted.items():

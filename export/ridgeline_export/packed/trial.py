@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from ridgeline_export.errors import UnsupportedModelError
+from ridgeline_export.errors import ExportError, UnsupportedModelError, summary
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,8 +53,17 @@ class Alone:
 
 def compare(packed: PackedModule, inputs: dict[str, Tensor], alone: Alone) -> None:
     """Raise UnsupportedModelError naming the first module that mixes sequences, unless the answers are the same."""
+    own = "" if packed.attentions.rules else " (the model computes attention in code of its own)"
     with watched(packed.model, inputs["input_ids"].shape[1]) as seen:
-        answers = packed(**inputs)
+        try:
+            answers = packed(**inputs)
+        except ExportError:
+            raise
+        except Exception as error:
+            raise UnsupportedModelError(
+                f"{type(packed.model).__name__} cannot be packed: it fails on packed sequences with "
+                f"'{summary(error)}'{own}; serve its padded variants"
+            ) from error
     wrong = [name for name, want in alone.answers.items() if not _is_close(answers[name], want)]
     if not wrong:
         return
@@ -64,7 +73,7 @@ def compare(packed: PackedModule, inputs: dict[str, Tensor], alone: Alone) -> No
     )
     raise UnsupportedModelError(
         f"{type(packed.model).__name__} cannot be packed: {culprit} gives a sequence other values when others are "
-        "beside it; serve its padded variants"
+        f"beside it{own}; serve its padded variants"
     )
 
 
