@@ -2,7 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from ridgeline_export.config import DEFAULT_VARIANTS, Fp16, Fp32, Int8Dynamic, Int8Static, parse_variants
+from ridgeline_export.config import (
+    DEFAULT_VARIANTS,
+    Fp16,
+    Fp32,
+    Int8Dynamic,
+    Int8Static,
+    PackedFp16,
+    PackedFp32,
+    PackedInt8,
+    parse_variants,
+)
 from ridgeline_export.errors import UsageError
 
 
@@ -21,6 +31,13 @@ def test_min_quality_replaces_every_gate_but_that_of_fp32() -> None:
     assert fp16 == Fp16(min_quality=0.5)
     assert dynamic == Int8Dynamic(min_quality=0.5)
     assert static == Int8Static(min_quality=0.5)
+
+
+def test_packed_variants_are_made_only_when_they_are_named() -> None:
+    assert "packed" not in DEFAULT_VARIANTS
+    assert parse_variants("packed-int8,fp32") == (Fp32(), PackedInt8())
+    assert parse_variants("packed-fp32,packed-fp16", 0.5) == (PackedFp32(), PackedFp16(min_quality=0.5))
+    assert PackedFp16().runtimes == ("triton",)
 
 
 @pytest.mark.parametrize(
