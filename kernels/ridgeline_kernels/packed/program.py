@@ -164,9 +164,10 @@ class BoundProgram:
                 if len(makes) == 1:
                     values[makes[0]] = made[0] if isinstance(made, tuple) else made
                 else:
-                    for slot, value in zip(makes, made, strict=False):
+                    # By index: a loop's variable would hold the last output for as long as the run lasts.
+                    for at, slot in enumerate(makes):
                         if slot >= 0:
-                            values[slot] = value
+                            values[slot] = made[at]
                 for slot in frees:
                     values[slot] = None
         except (torch.OutOfMemoryError, torch.AcceleratorError):

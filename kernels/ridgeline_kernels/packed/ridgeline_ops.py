@@ -33,7 +33,7 @@ Run = Callable[..., Any]
 
 def _rows(x: Tensor) -> Tensor:
     """[1, tokens, dim] → [tokens, dim]; leading axes of any sizes become one."""
-    return x[0] if x.dim() == 3 and x.shape[0] == 1 else x.flatten(0, -2)
+    return x.select(0, 0) if x.dim() == 3 and x.shape[0] == 1 else x.flatten(0, -2)
 
 
 def _rows_or_none(x: Tensor | None) -> Tensor | None:
@@ -46,7 +46,7 @@ def _like(y: Tensor, x: Tensor) -> Tensor:
 
 
 def _ids(ids: Tensor | None) -> Tensor | None:
-    return None if ids is None else ids[0].contiguous()
+    return None if ids is None else ids.select(0, 0).contiguous()
 
 
 def _attention(node: Node) -> Run:
@@ -57,9 +57,9 @@ def _attention(node: Node) -> Run:
 
     def run(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, relative_bias: Tensor | None = None) -> Tensor:
         return attention(
-            q[0],
-            k[0],
-            v[0],
+            q.select(0, 0),
+            k.select(0, 0),
+            v.select(0, 0),
             cu_seqlens,
             scale=scale,
             causal=is_causal,
@@ -84,15 +84,15 @@ def _disentangled_attention(node: Node) -> Run:
         by_key: Tensor | None = None,
     ) -> Tensor:
         if by_query is None and by_key is None:
-            return attention(q[0], k[0], v[0], cu_seqlens, scale=scale).unsqueeze(0)
+            return attention(q.select(0, 0), k.select(0, 0), v.select(0, 0), cu_seqlens, scale=scale).unsqueeze(0)
         return disentangled_attention(
-            q[0],
-            k[0],
-            v[0],
+            q.select(0, 0),
+            k.select(0, 0),
+            v.select(0, 0),
             cu_seqlens,
             buckets,
-            content_to_position=None if by_query is None else by_query[0],
-            position_to_content=None if by_key is None else by_key[0],
+            content_to_position=None if by_query is None else by_query.select(0, 0),
+            position_to_content=None if by_key is None else by_key.select(0, 0),
             scale=scale,
         ).unsqueeze(0)
 
@@ -108,7 +108,14 @@ def _rotary(node: Node) -> Run:
 
     def run(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, row_numbers: Tensor) -> tuple[Tensor, Tensor]:
         # A token's angles are the row of its own number: the tables have been looked up already.
-        turned = rotary(q[0], k[0], cos[0], sin[0], position_ids=row_numbers, interleaved=is_interleaved)
+        turned = rotary(
+            q.select(0, 0),
+            k.select(0, 0),
+            cos.select(0, 0),
+            sin.select(0, 0),
+            position_ids=row_numbers,
+            interleaved=is_interleaved,
+        )
         return turned[0].unsqueeze(0), turned[1].unsqueeze(0)
 
     return run
@@ -133,7 +140,7 @@ def _embedding(node: Node) -> Run:
         bias: Tensor | None = None,
     ) -> Tensor:
         return embedding_layer_norm(
-            ids[0].contiguous(),
+            ids.select(0, 0).contiguous(),
             word,
             position=position,
             position_ids=_ids(position_ids),
@@ -159,14 +166,14 @@ def _add_norm(node: Node) -> Run:
     def run(x: Tensor, residual: Tensor | None = None, weight: Tensor | None = None, bias: Tensor | None = None) -> Any:
         # Heads that are normed one by one stay an axis: no copy of strided rows.
         has_heads = x.dim() == 4 and x.shape[0] == 1
-        rows = x[0] if has_heads else _rows(x)
+        rows = x.select(0, 0) if has_heads else _rows(x)
         outputs = add_norm(
             rows,
             weight,
             bias,
             kind=kind,
             eps=eps,
-            residual=None if residual is None else residual[0] if has_heads else _rows(residual),
+            residual=None if residual is None else residual.select(0, 0) if has_heads else _rows(residual),
             weight_offset=offset if weight is not None else 0.0,
             quantize=quantize,
             with_output=wanted[0],

@@ -52,7 +52,8 @@ def _gather_nd(building: Building) -> Run:
     batch = building["batch_dims"]
 
     def gather(x: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-        return x[_coordinates(x, indices, batch)]
+        picked: torch.Tensor = torch.ops.aten.index.Tensor(x, _coordinates(x, indices, batch))
+        return picked
 
     return gather
 
@@ -64,7 +65,7 @@ def _coordinates(x: torch.Tensor, indices: torch.Tensor, batch: int) -> tuple[to
         shape = [1] * (indices.dim() - 1)
         shape[axis] = x.shape[axis]
         leading.append(torch.arange(x.shape[axis], device=x.device).view(shape))
-    pointed = (_inside(indices[..., at], x.shape[batch + at]) for at in range(indices.shape[-1]))
+    pointed = (_inside(indices.select(-1, at), x.shape[batch + at]) for at in range(indices.shape[-1]))
     return (*leading, *pointed)
 
 
@@ -106,6 +107,6 @@ def _one_hot(building: Building) -> Run:
         # An index out of range has no hot element: nothing is clamped.
         at = torch.where(indices < 0, indices + size, indices).long()
         is_hot = at.unsqueeze(-1) == torch.arange(size, device=at.device)
-        return torch.where(is_hot.movedim(-1, axis), values[1], values[0])
+        return torch.where(is_hot.movedim(-1, axis), values.select(0, 1), values.select(0, 0))
 
     return one_hot

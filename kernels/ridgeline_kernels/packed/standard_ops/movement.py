@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
 from ridgeline_kernels.errors import InvalidGraphError, UnsupportedOpError
@@ -92,7 +90,7 @@ def _slice_axis(x: torch.Tensor, axis: int, wanted: slice) -> torch.Tensor:
     if not indices:
         return x.narrow(axis, 0, 0)
     low, high = min(indices[0], indices[-1]), max(indices[0], indices[-1])
-    taken = x[(slice(None),) * (axis % x.dim()) + (slice(low, high + 1, abs(indices.step)),)]
+    taken: torch.Tensor = torch.ops.aten.slice.Tensor(x, axis, low, high + 1, abs(indices.step))
     return taken if indices.step > 0 else taken.flip(axis)
 
 
@@ -142,35 +140,26 @@ def _tile(building: Building) -> Run:
     return lambda x, given: x.repeat(repeats(given))
 
 
-@standard("Pad", host=(1, 3))
+@standard("Pad", host=(1, 2, 3))
 def _pad(building: Building) -> Run:
     if building["mode"] != "constant":
         raise UnsupportedOpError(f"{building.node} pads by {building['mode']!r}; the executor pads with a constant")
-    pads, axes = ints(building, 1), ints_or_none(building, 3)
+    pads, fill, axes = ints(building, 1), building.constant(2), ints_or_none(building, 3)
+    known = None if fill is None else fill.item()
 
     def pad(
-        x: torch.Tensor, given: torch.Tensor, fill: torch.Tensor | None = None, which: torch.Tensor | None = None
+        x: torch.Tensor, given: torch.Tensor, value: torch.Tensor | None = None, which: torch.Tensor | None = None
     ) -> torch.Tensor:
         amounts, padded = pads(given), axes(which) or range(x.dim())
-        return _padded(x, [axis % x.dim() for axis in padded], amounts, fill)
+        number = known if known is not None else 0 if value is None else value.item()
+        # torch begins with the last axis.
+        backwards = [0] * (2 * x.dim())
+        for index, axis in enumerate(padded):
+            first = 2 * (x.dim() - 1 - axis % x.dim())
+            backwards[first], backwards[first + 1] = amounts[index], amounts[index + len(padded)]
+        return torch.constant_pad_nd(x, backwards, number)
 
     return pad
-
-
-def _padded(x: torch.Tensor, axes: Sequence[int], amounts: Sequence[int], fill: torch.Tensor | None) -> torch.Tensor:
-    before, after = dict(zip(axes, amounts, strict=False)), dict(zip(axes, amounts[len(axes) :], strict=True))
-    sizes = [size + before.get(axis, 0) + after.get(axis, 0) for axis, size in enumerate(x.shape)]
-    out = x.new_zeros(sizes)
-    if fill is not None:
-        out.copy_(fill)
-    inside, source = out, x
-    for axis, size in enumerate(x.shape):
-        # A negative amount crops.
-        first, last = max(0, -before.get(axis, 0)), size - max(0, -after.get(axis, 0))
-        source = source.narrow(axis, first, last - first)
-        inside = inside.narrow(axis, max(0, before.get(axis, 0)), last - first)
-    inside.copy_(source)
-    return out
 
 
 @standard("Trilu", host=(1,))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from ridgeline_kernels.packed.standard_ops.registry import Building, Run, ints, standard
@@ -29,14 +31,23 @@ def _constant_of_shape(building: Building) -> Run:
 @standard("Range", host=(0, 1, 2))
 def _range(building: Building) -> Run:
     device = building.device
+    first_of, last_of, step_of = (_number(building, operand) for operand in (0, 1, 2))
 
     def arange(start: torch.Tensor, limit: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
-        first, last, step = start.item(), limit.item(), delta.item()
+        first, last, step = first_of(start), last_of(limit), step_of(delta)
         # An empty range is no error in ONNX.
         last = max(first, last) if step > 0 else min(first, last)
         return torch.arange(first, last, step, dtype=start.dtype, device=device)
 
     return arange
+
+
+def _number(building: Building, operand: int) -> Callable[[torch.Tensor], int | float]:
+    known = building.constant(operand)
+    if known is None:
+        return torch.Tensor.item
+    fixed = known.item()
+    return lambda value: fixed
 
 
 @standard("EyeLike")
