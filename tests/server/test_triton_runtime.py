@@ -150,6 +150,16 @@ def test_positions_count_from_0_in_each_sequence() -> None:
     assert typed["token_type_ids"].tolist() == [[1] * 6]
 
 
+def test_batches_that_cannot_be_written_are_taken(packed_bundle: Bundle) -> None:
+    """Arrays of a received frame cannot; torch would warn, which fails a test."""
+    runtime = TritonRuntime(make(packed_bundle, "packed-fp32"))
+    for batch in batches(np.random.default_rng(5), with_types=True):
+        for array in (batch.input_ids, batch.lengths, batch.token_type_ids):
+            assert array is not None
+            array.setflags(write=False)
+        assert np.isfinite(runtime.run(batch, 0).arrays["pooled"]).all()
+
+
 def test_a_lost_device_ends_the_worker_and_a_lack_of_memory_does_not(
     packed_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

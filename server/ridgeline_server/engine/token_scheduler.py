@@ -8,6 +8,7 @@ a few tokens more than a bucket holds go with the next batch, where they fill up
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from itertools import accumulate
 
 from ridgeline_server.engine.batch_costs import BatchCosts
@@ -43,9 +44,9 @@ class TokenScheduler(Queue[T]):
         totals: tokens of the oldest sequence, of the two oldest, …
         """
         best = (-1.0, 0, 0)
-        for count, total in enumerate(totals, 1):
-            bucket = self._grid.bucket(total)
-            is_last = count == len(totals) or totals[count] > bucket
-            if is_last:  # what more fits into the bucket costs nothing
-                best = max(best, (total / costs[1, bucket], bucket, count))
+        count = 0
+        while count < len(totals):
+            bucket = self._grid.bucket(totals[count])
+            count = bisect_right(totals, bucket)  # what more fits into the bucket costs nothing
+            best = max(best, (totals[count - 1] / costs[1, bucket], bucket, count))
         return best[1:]

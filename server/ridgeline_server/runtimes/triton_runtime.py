@@ -128,18 +128,19 @@ class _Pooling:
 def packed_feed(batch: Batch) -> dict[str, Int32Array]:
     """All that a packed graph may take, by name: [1, tokens] int32, and cu_seqlens, [sequences + 1] int32.
 
-    Types that the batch does not have are left out: zeros stand for them.
+    Types that the batch does not have are left out: zeros stand for them. Ids are copies, since torch takes no arrays
+    that cannot be written, as those of a received frame cannot.
     """
     bounds = np.zeros(len(batch.lengths) + 1, dtype=np.int32)
     np.cumsum(batch.lengths, out=bounds[1:])
     positions = np.arange(len(batch.input_ids), dtype=np.int32) - np.repeat(bounds[:-1], batch.lengths)
     feed: dict[str, Int32Array] = {
-        "input_ids": batch.input_ids[np.newaxis],
+        "input_ids": batch.input_ids[np.newaxis].copy(),
         "position_ids": positions[np.newaxis],
         "cu_seqlens": bounds,
     }
     if batch.token_type_ids is not None:
-        feed["token_type_ids"] = batch.token_type_ids[np.newaxis]
+        feed["token_type_ids"] = batch.token_type_ids[np.newaxis].copy()
     return feed
 
 
