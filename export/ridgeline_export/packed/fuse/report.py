@@ -29,10 +29,10 @@ class FusionReport:
 
     def describe(self) -> str:
         """One or two sentences for people."""
-        fused = f"{sum(self.fused.values())} ridgeline ops ({_listed(self.fused)})" if self.fused else "no ridgeline op"
+        fused = f"{_counted('ridgeline op', self.fused)} ({_listed(self.fused)})" if self.fused else "no ridgeline op"
         if not self.unfused:
             return f"{fused}; nothing is left unfused"
-        return f"{fused}; {sum(self.unfused.values())} standard ops are left unfused ({_listed(self.unfused)})"
+        return f"{fused}; left unfused: {_counted('standard op', self.unfused)} ({_listed(self.unfused)})"
 
 
 def report(program: ir.Model) -> FusionReport:
@@ -48,6 +48,11 @@ def report(program: ir.Model) -> FusionReport:
         else:
             unfused[node.op_type if node.domain == "" else f"{node.domain}::{node.op_type}"] += 1
     return FusionReport(*(dict(sorted(counts.items())) for counts in (fused, unfused, shapes)))
+
+
+def _counted(name: str, counts: Mapping[str, int]) -> str:
+    count = sum(counts.values())
+    return f"{count} {name}" if count == 1 else f"{count} {name}s"
 
 
 def _listed(counts: Mapping[str, int]) -> str:

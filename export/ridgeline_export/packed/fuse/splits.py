@@ -117,7 +117,7 @@ def split_before_views(program: ir.Model) -> int:
             continue
         axis = axis_of(node, len(viewed), 0)
         inner = viewed[axis + 1 :]
-        is_third = axis == 2 and len(viewed) > 3 and viewed[:2] == shape[:2]
+        is_third = axis == 2 and len(viewed) > 3 and as_view(viewed[:2]) == as_view(shape[:2])
         is_last = axis == len(viewed) - 1 and viewed[-1] == shape[-1]
         if not (is_third or is_last) or not all(isinstance(dim, int) for dim in inner):
             continue

@@ -35,7 +35,8 @@ def _sink_split(graph: ir.Graph, node: ir.Node) -> bool:
     shape, sizes = dims(source), split_sizes(node)
     if before is None or source is None or shape is None or sizes is None or not keeps_last_axis(before):
         return False
-    if axis_of(node, len(shape), 0) != len(shape) - 1:
+    is_undone = any(reader.op_type == "Transpose" for output in node.outputs for reader, _ in output.uses())
+    if not is_undone or axis_of(node, len(shape), 0) != len(shape) - 1:
         return False
     new = split(graph, source, sizes, len(shape) - 1)
     after = []

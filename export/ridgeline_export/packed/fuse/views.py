@@ -43,8 +43,7 @@ def join_views(program: ir.Model) -> int:
         source = source_of_view(value)
         if target is None:
             continue
-        if as_view(dims(source)) == target and not value.is_graph_output():
-            value.replace_all_uses_with(source)
+        if as_view(dims(source)) == target and bypass(value, source):
             joined += 1
         elif source is not node.inputs[0]:
             new = reshape(graph, source, target)
@@ -53,16 +52,24 @@ def join_views(program: ir.Model) -> int:
     return joined
 
 
+def bypass(value: ir.Value, source: ir.Value) -> bool:
+    """Read the source where the value is read; False where the value is an output that the source cannot be."""
+    if value.is_graph_output():
+        if source.producer() is None or source.is_graph_output():
+            return False
+        name, value.name = value.name, None
+        source.name, source.shape = name, value.shape
+    value.replace_all_uses_with(source, replace_graph_outputs=True)
+    return True
+
+
 def drop_no_ops(program: ir.Model) -> int:
     """Take out casts to the type that a value has, and multiplications and divisions by 1."""
     dropped = 0
     for node in tuple(program.graph):
-        if node.domain != "" or node.outputs[0].is_graph_output():
-            continue
-        source = _unchanged(node)
+        source = _unchanged(node) if node.domain == "" else None
         if source is not None and dims(source) == dims(node.outputs[0]) is not None:
-            node.outputs[0].replace_all_uses_with(source)
-            dropped += 1
+            dropped += bypass(node.outputs[0], source)
     return dropped
 
 

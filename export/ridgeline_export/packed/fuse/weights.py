@@ -156,14 +156,14 @@ def _array(value: ir.Value) -> np.ndarray:
 
 
 def _original_name(value: ir.Value, bias: ir.Value | None) -> str:
-    """The parameter's name, where the exporter folded its transposition and named the result by a number."""
+    """The parameter's name, where its transposition is named X.T, or by a number."""
     try:
         sources = ast.literal_eval(value.metadata_props.get(_FOLDED_FROM, "[]"))
     except (SyntaxError, ValueError):
         sources = []
     if len(sources) == 1:
         return str(sources[0])
-    name = value.name or "weight"
+    name = (value.name or "weight").removesuffix(".T")
     module = ((bias.name if bias is not None else None) or "").removesuffix(".bias")
     if _NUMBERED.fullmatch(name) and bias is not None and module and module != bias.name:
         return f"{module}.weight"

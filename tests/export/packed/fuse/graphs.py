@@ -31,7 +31,9 @@ def raw(
     values: declarations of what no inference knows, the results of the dialect's ops
     weights: an array as it is, a list of integers, a number, or the shape (a tuple) of random float32 numbers
     """
-    text = f'<ir_version: 10, opset_import: ["": 20, "ridgeline": 1]> raw ({inputs}) => ({outputs}) <{values}> {{ {nodes} }}'
+    head = '<ir_version: 10, opset_import: ["": 20, "ridgeline": 1]>'
+    declared = f"<{values}>" if values else ""
+    text = f"{head} raw ({inputs}) => ({outputs}) {declared} {{ {nodes} }}"
     proto = onnx.parser.parse_model(text)
     rng = np.random.default_rng(len(nodes))
     for name, weight in weights.items():
@@ -42,7 +44,13 @@ def raw(
         else:
             array = np.asarray(weight, np.float32 if isinstance(weight, float) else None)
         proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-    return onnx_ir.from_proto(onnx.shape_inference.infer_shapes(proto, strict_mode=True))
+    proto = onnx.shape_inference.infer_shapes(proto, strict_mode=True)
+    for value in proto.graph.value_info:
+        for dim in value.type.tensor_type.shape.dim:
+            # A Reshape's -1 has no name for onnx; exporters know that it is the tokens.
+            if dim.dim_param.startswith("unk__"):
+                dim.dim_param = "tokens"
+    return onnx_ir.from_proto(proto)
 
 
 def answers(program: onnx_ir.Model, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -54,7 +62,8 @@ def answers(program: onnx_ir.Model, feed: dict[str, np.ndarray]) -> dict[str, np
     onnx.checker.check_model(proto)
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_outputs()]
-    return dict(zip(names, session.run(names, {value.name: feed[value.name] for value in session.get_inputs()})))
+    results = session.run(names, {value.name: feed[value.name] for value in session.get_inputs()})
+    return dict(zip(names, results, strict=True))
 
 
 def random_feed(program: onnx_ir.Model, lengths: tuple[int, ...] = (5, 1, 3)) -> dict[str, np.ndarray]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+from ridgeline_export.packed.check import check_packed
 from tests.export.packed.fuse.graphs import answers, fused
 from tests.packed_models import DECODERS, lowered, make_feed, torch_answers
 
@@ -61,9 +63,24 @@ def test_fused_whole(kind, lowered):
     model, program = lowered(kind, task, **options)
     feed = make_feed(LENGTHS, names=[value.name for value in program.graph.inputs])
     report = fused(program, feed)
+    check_packed(program)
     want_fused, want_unfused = (ENCODERS | GENERATORS)[kind]
     assert report.fused == {name: count for name, count in want_fused.items() if count}
     assert report.unfused == want_unfused
     got = answers(program, feed)
     for name, want in torch_answers(model, task, feed, **options).items():
         np.testing.assert_allclose(got[name], want, atol=2e-5 * np.abs(want).max(), err_msg=name)
+
+
+def test_weights_keep_their_names(lowered):
+    _, program = lowered("llama", "text-generation")
+    fused(program, make_feed(LENGTHS, names=[value.name for value in program.graph.inputs]))
+    matrices = {name for name, value in program.graph.initializers.items() if len(value.shape) == 2}
+    layer = "model.layers.0."
+    assert {name for name in matrices if name.startswith(layer)} == {
+        layer + "self_attn.q_proj+k_proj+v_proj.weight",
+        layer + "self_attn.o_proj.weight",
+        layer + "mlp.gate_proj+up_proj.weight",
+        layer + "mlp.down_proj.weight",
+    }
+    assert {name for name in matrices if "layers" not in name} == {"lm_head.weight", "model.embed_tokens.weight"}
