@@ -80,14 +80,15 @@ def prepared(model: Any, task: str, *, pooling: str | None = None, normalize: bo
         offset = position_offset(model, _inputs(model, LENGTHS, None)["input_ids"])
         inputs = _inputs(model, LENGTHS, offset)
         alone = Alone(model, inputs, OUTPUTS[task], rows=task == "text-classification")
-        # Without a token for padding decoders' classifiers read the last token: the same one, as there is no padding.
+        # Without a token for padding decoders' classifiers read the last token, which otherwise they look for. (They
+        # find an earlier one in a text that itself ends with the token for padding; the packed graph never does.)
         without_padding = _settings(model, {"pad_token_id": None} if task == "text-classification" else {})
         with ExitStack() as stack:
             for context in (attentions.installed(), adapted(model, attentions), _implementation(model)):
                 stack.enter_context(context)
             stack.enter_context(without_padding)
             stack.enter_context(_broadcast_only_types(model))
-            _observe(model, attentions, inputs["input_ids"], offset)
+            _observe(model, attentions, inputs["input_ids"][:, : max(LENGTHS)], offset)
             packed = PackedModule(model, task, attentions, offset, pooling, normalize).eval()
             compare(packed, inputs, alone)
             yield packed

@@ -42,8 +42,8 @@ def position_offset(model: Any, ids: Tensor) -> int | None:
     ids = ids[:, :_TOKENS]
     count = torch.arange(ids.shape[1])[None]
     want = _hidden(model, ids, None)
-    # Twice as far apart: neither absolute nor rotary positions give the same answers.
-    if _same(want, _hidden(model, ids, 2 * count)):
+    # Backwards: neither absolute nor rotary positions give the same answers, and no table is too short for them.
+    if torch.equal(want, _hidden(model, ids, count.flip(1))):
         return None
     padding = getattr(model.config, "pad_token_id", None)
     for offset in dict.fromkeys((0, 0 if padding is None else padding + 1, 1, 2)):
