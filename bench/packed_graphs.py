@@ -96,13 +96,13 @@ def _model(shape: Shape) -> Any:
     import torch
     import transformers
 
-    # One number for all of a weight would let the exporter merge weights of one shape: every weight is drawn.
+    # The exporter merges weights that are equal, such as fresh biases: every one is moved away from the others.
     torch.manual_seed(0)
     config = transformers.AutoConfig.for_model(shape.model_type, **shape.config)
     model = transformers.AutoModel.from_config(config).eval()  # type: ignore[no-untyped-call]  # transformers leaves it
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.normal_(0, 0.02)
+            parameter.add_(0.02 * torch.randn_like(parameter))
     return model
 
 

@@ -73,7 +73,7 @@ def _plan(options: argparse.Namespace, *, is_cuda: bool) -> Plan:
     if not options.quick:
         return Plan(shapes, variants, has_rivals=has_rivals)
     kinds = ("5", "16", "docstrings")
-    return Plan(shapes, variants, kinds, (1, 64, 200), ("5", "16"), (), has_peaks=is_cuda, has_rivals=has_rivals)
+    return Plan(shapes, variants, kinds, (1, 64, 200), ("16",), (), has_peaks=is_cuda, has_rivals=has_rivals)
 
 
 def write(results: Results, directory: Path) -> None:
