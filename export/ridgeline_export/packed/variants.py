@@ -13,7 +13,7 @@ import numpy as np
 
 from ridgeline_export.answers import Array, Model, answers, run_graph
 from ridgeline_export.config import PackedConfig, PackedFp8, PackedFp32, PackedInt8
-from ridgeline_export.convert import save_graph
+from ridgeline_export.convert import GRAPH_NAME, save_graph
 from ridgeline_export.corpus import Corpus
 from ridgeline_export.errors import ConversionError, UnsupportedModelError, disk_full, summary
 from ridgeline_export.load import LoadedModel
@@ -51,6 +51,15 @@ class PackedVariant:
     fusion: Mapping[str, Mapping[str, int]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Calibration:
+    """Calibration text, the activations' largest magnitudes on it, and what the fp32 graph answers to it."""
+
+    batches: Sequence[Feed]
+    maxima: Mapping[str, Array]
+    expected: Sequence[Array]
+
+
 class PackedGraphs:
     """One model's packed graph, made when the first variant asks for it."""
 
@@ -63,7 +72,7 @@ class PackedGraphs:
         self.report: FusionReport | None = None
         self._program: onnx_ir.Model | None = None
         self._failure: str | None = None
-        self._reference: Model | None = None
+        self._calibrations: dict[int, _Calibration] = {}
 
     def write(self, config: PackedConfig, directory: Path) -> PackedVariant:
         """Write a variant into a directory.
@@ -118,8 +127,7 @@ class PackedGraphs:
                     raise
                 raise ConversionError(f"fusing the packed graph failed: {summary(error)}") from error
         with self.step("Checking the packed graph"):
-            self._reference = self._open(_save(program.clone(), self._place(PackedFp32.name)))
-            self._check(self._reference)
+            self._check(self._open(_save(program.clone(), self._place(PackedFp32.name))))
         self._program = program
 
     def _check(self, model: Model) -> None:
@@ -141,31 +149,38 @@ class PackedGraphs:
             raise ConversionError(f"no linear of {self.loaded.architecture}'s layers was fused, so none is quantized")
         if config.smoothing is None:
             return plain, counts
+        calibration = self._calibration(config.calibration_texts)
         smoothed = self._lowered().clone()
-        names = smoothable_inputs(smoothed)
-        if not names:
+        inputs = smooth(smoothed, calibration.maxima, config.smoothing)
+        if not inputs:
             return plain, counts
-        batches = mixed_calibration_batches(self.loaded, self.corpus, config.calibration_texts)
-        maxima = activation_maxima(smoothed, names, batches, self._place("packed-calibration"))
-        inputs = smooth(smoothed, maxima, config.smoothing)
         smoothed, _ = self._replaced(smoothed, config)
-        expected = self._answers(self._reference, batches)
         errors = []
         for program in (plain, smoothed):
             copy = program.clone()
             model = self._runnable(copy, _save(copy, self._place(f"{config.name}-candidate")))
-            errors.append(_relative_error(expected, self._answers(model, batches)))
+            errors.append(_relative_error(calibration.expected, self._answers(model, calibration.batches)))
         if errors[1] < errors[0]:
             return smoothed, counts | {"smoothed_inputs": inputs}
         return plain, counts
+
+    def _calibration(self, texts: int) -> _Calibration:
+        """The same for every variant that asks for as many texts."""
+        if texts not in self._calibrations:
+            program = self._lowered().clone()
+            batches = mixed_calibration_batches(self.loaded, self.corpus, texts)
+            names = smoothable_inputs(program)
+            maxima = activation_maxima(program, names, batches, self._place("packed-calibration"))
+            model = self._open(self.scratch / PackedFp32.name / GRAPH_NAME)
+            self._calibrations[texts] = _Calibration(batches, maxima, self._answers(model, batches))
+        return self._calibrations[texts]
 
     def _replaced(self, program: onnx_ir.Model, config: PackedInt8 | PackedFp8) -> tuple[onnx_ir.Model, int]:
         count = quantize_linears(program, config.precision)
         to_precision(program, config.activations)
         return program, count
 
-    def _answers(self, model: Model | None, batches: Sequence[Feed]) -> list[Array]:
-        assert model is not None
+    def _answers(self, model: Model, batches: Sequence[Feed]) -> list[Array]:
         return answers(model, self.loaded.task, batches, self.loaded.encoder.mask_token_id)
 
     def _runnable(self, program: onnx_ir.Model, path: Path) -> Model:
