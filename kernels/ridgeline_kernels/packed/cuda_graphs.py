@@ -152,8 +152,12 @@ class GraphedModel:
 
     def _predicted_to_fit(self, forms: Mapping[str, OutputForm], eager: dict[Bucket, str]) -> list[Bucket]:
         """The buckets that the budget has room for by the model's plan; why the others have no graph into `eager`."""
-        fitting = []
-        for bucket in self._wanted:
+        fitting: list[Bucket] = []
+        for bucket in reversed(self._wanted):
+            # A plan is a run without memory, and takes as long: a bucket within one that fits needs none.
+            if any(larger.fits(bucket.tokens, bucket.sequences) for larger in fitting):
+                fitting.append(bucket)
+                continue
             inputs = StaticInputs(self.model.inputs, (), self.device).size(bucket) * ID_BYTES
             outputs = sum(form.size_bytes(bucket.tokens, bucket.sequences) for form in forms.values())
             needed = inputs + outputs + self.model.planned_bytes(bucket.tokens, bucket.sequences)
@@ -161,7 +165,7 @@ class GraphedModel:
                 fitting.append(bucket)
             else:
                 eager[bucket] = "their memory would exceed the budget"
-        return fitting
+        return fitting[::-1]
 
     def _capture_all(self, fitting: Sequence[Bucket], capturer: Capturer, eager: dict[Bucket, str]) -> None:
         waiting = list(fitting)
@@ -212,8 +216,9 @@ class GraphedModel:
 
 def _one_token_each(bucket: Bucket, device: torch.device) -> Feed:
     """A batch that any model takes, however few positions it has: what a graph does depends on shapes alone."""
-    ids = torch.zeros(1, bucket.sequences, dtype=torch.int32, device=device)
-    bounds = torch.arange(bucket.sequences + 1, dtype=torch.int32, device=device)
+    count = min(bucket.tokens, bucket.sequences)
+    ids = torch.zeros(1, count, dtype=torch.int32, device=device)
+    bounds = torch.arange(bucket.sequences + 1, dtype=torch.int32, device=device).clamp(max=count)
     return {"input_ids": ids, CU_SEQLENS: bounds}
 
 

@@ -127,6 +127,27 @@ def test_a_spent_budget_ends_the_warm_up() -> None:
     assert report.graph_bytes == PLENTY
 
 
+def test_plans_are_asked_for_where_nothing_larger_fits() -> None:
+    class Planned(MadeUpModel):
+        asked = 0
+
+        def planned_bytes(self, tokens: int, sequences: int) -> int:
+            self.asked += 1
+            return super().planned_bytes(tokens, sequences)
+
+    model = Planned()
+    buckets = make_buckets(512)
+    assert graphed(buckets, model=model).warmup().captured == buckets
+    assert model.asked == 1
+
+
+def test_a_bucket_may_have_more_sequences_than_tokens() -> None:
+    subject = graphed((Bucket(4, 16),))
+    subject.warmup()
+    feed = batch([1, 0, 0, 0, 0, 2])
+    assert same(subject.run(feed), MadeUpModel().run(feed))
+
+
 def test_no_budget_means_no_graph() -> None:
     subject = graphed(budget_bytes=0)
     report = subject.warmup()
