@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from ridgeline_kernels.errors import (
@@ -50,12 +51,17 @@ def check_node(node: Node) -> None:
         _check_operands(node, "input", node.inputs, schema.inputs, schema.optional)
         _check_operands(node, "output", node.outputs, schema.outputs, schema.optional)
         return
-    if node.domain != "" or node.op_type not in STANDARD_OPS:
-        domain = node.domain or "ai.onnx"
-        why = " (its shape would depend on data)" if node.op_type in _SHAPED_BY_DATA and not node.domain else ""
+    if node.domain != "":
         raise UnsupportedOpError(
-            f"node {node.name!r} is the op {node.op_type} of the domain {domain}, which the executor does not "
-            f"have{why}; it has those of {DOMAIN}, and of ONNX {', '.join(sorted(STANDARD_OPS))}"
+            f"node {node.name!r} is the op {node.op_type} of the domain {node.domain}; the executor has the domains "
+            f"{DOMAIN} and ai.onnx"
+        )
+    if node.op_type not in STANDARD_OPS:
+        why = " because its shape would depend on data" if node.op_type in _SHAPED_BY_DATA else ""
+        near = ", ".join(get_close_matches(node.op_type, STANDARD_OPS)) or "none"
+        raise UnsupportedOpError(
+            f"node {node.name!r} is the op {node.op_type} of the domain ai.onnx, which the executor lacks{why}; it has "
+            f"{len(STANDARD_OPS)} of ONNX's ops, of names near to this one {near}"
         )
     _check_standard_operands(node)
 

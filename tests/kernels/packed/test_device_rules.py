@@ -17,7 +17,7 @@ from ridgeline_kernels.packed.program import BoundProgram, make_program
 from ridgeline_kernels.packed.reading import read_graph
 from tests.kernels.packed.dialect_graphs import DIM, bert, graph_of, save
 from tests.kernels.packed.op_cases import OP_CASES
-from tests.kernels.packed.test_standard_ops import function_of, host_operands, node_of
+from tests.kernels.packed.test_standard_ops import function_of, host_operands, node_of, wanted
 
 CUDA = torch.device("cuda", 0)
 
@@ -101,5 +101,6 @@ def test_standard_ops_wait_for_nothing(index: int) -> None:
         placed = [x if x is None or at in host else x.to(CUDA) for at, x in enumerate(operands)]
         with _NoCopies():
             made = function(*placed)
-    for value in made if isinstance(made, tuple) else (made,):
+    for value, want in zip(made if isinstance(made, tuple) else (made,), wanted(index), strict=False):
+        assert tuple(value.shape) == want.shape
         assert value.device.type == ("cpu" if case.op_type in _FROM_THE_HOST else "cuda")
