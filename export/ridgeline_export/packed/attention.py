@@ -77,7 +77,9 @@ class Attentions:
 
         if self.cu_seqlens is not None:
             return None
-        mask: Tensor | None = eager_mask(mask_function=mask_function, **kwargs)
+        # On a sequence shorter than its window a mask would hide nothing and be left out, and the window with it.
+        whole = {**kwargs, "allow_is_bidirectional_skip": False}
+        mask: Tensor | None = eager_mask(mask_function=mask_function, **whole)
         if mask is not None:
             try:
                 band = read_band(mask_function)

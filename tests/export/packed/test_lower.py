@@ -80,6 +80,10 @@ def test_other_kinds_and_heads(kind, task):
     [
         ("modernbert", "text-classification", {"classifier_pooling": "mean"}),
         ("modernbert", "feature-extraction", {"local_attention": 2}),
+        # Windows longer than the sequences that lowering tries.
+        ("modernbert", "feature-extraction", {"local_attention": 64}),
+        ("mistral", "text-generation", {"sliding_window": 64}),
+        ("gemma2", "text-generation", {"sliding_window": 64}),
         ("deberta-v2", "feature-extraction", {"share_att_key": False, "pos_att_type": ["c2p"]}),
         ("deberta-v2", "feature-extraction", {"share_att_key": False, "pos_att_type": ["p2c"]}),
         ("deberta-v2", "feature-extraction", {"position_buckets": -1, "max_relative_positions": 6}),
