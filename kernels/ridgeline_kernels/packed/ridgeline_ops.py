@@ -13,17 +13,15 @@ import torch
 
 from ridgeline_kernels.ends.pooling import pool
 from ridgeline_kernels.errors import InvalidGraphError
-from ridgeline_kernels.exact_attention.disentangled import disentangled_attention
-from ridgeline_kernels.exact_attention.packed import attention
 from ridgeline_kernels.fused.activation import quantized_bias_activation
 from ridgeline_kernels.fused.embedding import embedding_layer_norm
 from ridgeline_kernels.fused.gated import gated_activation, quantized_gated_activation
 from ridgeline_kernels.fused.norm import add_norm
 from ridgeline_kernels.fused.quantize import quantize_rows
-from ridgeline_kernels.fused.rotary import rotary
 from ridgeline_kernels.gemm.fp8 import fp8_linear
 from ridgeline_kernels.gemm.half import linear
 from ridgeline_kernels.gemm.int8 import int8_linear
+from ridgeline_kernels.packed.attention_ops import attention_of, disentangled_attention_of, rotary_of, row_numbers_of
 from ridgeline_kernels.packed.graph import Node
 from ridgeline_kernels.packed.tensors import DTYPES
 
@@ -47,78 +45,6 @@ def _like(y: Tensor, x: Tensor) -> Tensor:
 
 def _ids(ids: Tensor | None) -> Tensor | None:
     return None if ids is None else ids.select(0, 0).contiguous()
-
-
-def _attention(node: Node) -> Run:
-    scale, softcap = node.attributes["scale"], node.attributes["softcap"]
-    is_causal = bool(node.attributes["causal"])
-    sides = (node.attributes["window_left"], node.attributes["window_right"])
-    window = None if sides == (-1, -1) else sides
-
-    def run(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, relative_bias: Tensor | None = None) -> Tensor:
-        return attention(
-            q.select(0, 0),
-            k.select(0, 0),
-            v.select(0, 0),
-            cu_seqlens,
-            scale=scale,
-            causal=is_causal,
-            window=window,
-            softcap=softcap,
-            relative_bias=relative_bias,
-        ).unsqueeze(0)
-
-    return run
-
-
-def _disentangled_attention(node: Node) -> Run:
-    scale = node.attributes["scale"]
-
-    def run(
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        cu_seqlens: Tensor,
-        buckets: Tensor,
-        by_query: Tensor | None = None,
-        by_key: Tensor | None = None,
-    ) -> Tensor:
-        if by_query is None and by_key is None:
-            return attention(q.select(0, 0), k.select(0, 0), v.select(0, 0), cu_seqlens, scale=scale).unsqueeze(0)
-        return disentangled_attention(
-            q.select(0, 0),
-            k.select(0, 0),
-            v.select(0, 0),
-            cu_seqlens,
-            buckets,
-            content_to_position=None if by_query is None else by_query.select(0, 0),
-            position_to_content=None if by_key is None else by_key.select(0, 0),
-            scale=scale,
-        ).unsqueeze(0)
-
-    return run
-
-
-def _row_numbers(node: Node) -> Run:
-    return lambda x: torch.arange(x.shape[-2], dtype=torch.int32, device=x.device)
-
-
-def _rotary(node: Node) -> Run:
-    is_interleaved = bool(node.attributes["interleaved"])
-
-    def run(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, row_numbers: Tensor) -> tuple[Tensor, Tensor]:
-        # A token's angles are the row of its own number: the tables have been looked up already.
-        turned = rotary(
-            q.select(0, 0),
-            k.select(0, 0),
-            cos.select(0, 0),
-            sin.select(0, 0),
-            position_ids=row_numbers,
-            interleaved=is_interleaved,
-        )
-        return turned[0].unsqueeze(0), turned[1].unsqueeze(0)
-
-    return run
 
 
 def _embedding(node: Node) -> Run:
@@ -259,15 +185,15 @@ def _pool(node: Node) -> Run:
 
 RIDGELINE_OPS: Mapping[str, Callable[[Node], Run]] = {
     "AddNorm": _add_norm,
-    "DisentangledAttention": _disentangled_attention,
+    "DisentangledAttention": disentangled_attention_of,
     "EmbeddingLayerNorm": _embedding,
     "GatedActivation": _gated_activation,
     "Linear": _linear,
-    "PackedAttention": _attention,
+    "PackedAttention": attention_of,
     "Pool": _pool,
     "QuantizeRows": _quantize_rows,
     "QuantizedLinear": _quantized_linear,
-    "Rotary": _rotary,
+    "Rotary": rotary_of,
 }
 """The dialect's op types → the function of a node, of which `fusing` has prepared the rotary ones."""
 
@@ -275,6 +201,6 @@ INTERNAL_OPS: Mapping[str, Callable[[Node], Run]] = {
     "AddNormQuantized": _add_norm,
     "ActivationQuantized": _quantized_activation,
     "GatedActivationQuantized": _quantized_gated_activation,
-    "RowNumbers": _row_numbers,
+    "RowNumbers": row_numbers_of,
 }
 """Op types of the executor's own domain, that `fusing` makes."""

@@ -221,3 +221,23 @@ def test_wrong_options(path: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(BackendError, match="torch sees no CUDA device"):
             PackedModel.load(path, "cuda:1")
+
+
+@pytest.mark.gpu
+def test_a_gpu_answers_as_the_cpu_does(path: Path, model: PackedModel) -> None:
+    on_gpu = PackedModel.load(path, "cuda")
+    assert on_gpu.weights_bytes == model.weights_bytes
+    feed = feed_of(MIX)
+    padded = {
+        "input_ids": torch.nn.functional.pad(feed["input_ids"], (0, 7), value=10**6),
+        "cu_seqlens": torch.nn.functional.pad(feed["cu_seqlens"], (0, 3), value=sum(MIX)),
+    }
+    moved = {name: value.cuda() for name, value in padded.items()}
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        outputs = on_gpu.run(moved)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for name, want in model.run(padded).items():
+        rows = slice(None) if name == "pooled" else (slice(None), slice(sum(MIX)))
+        torch.testing.assert_close(outputs[name].cpu()[rows], want[rows], rtol=1e-3, atol=1e-4)
