@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,10 @@ import onnx_ir
 import pytest
 from onnx import TensorProto
 
+from ridgeline_export import export as export_module
 from ridgeline_export.answers import graph_model
 from ridgeline_export.bundle import read_bundle
 from ridgeline_export.config import IR_VERSION, OPSET, ExportOptions, Fp16
-from ridgeline_export.export import export
 from ridgeline_export.quantize import quantize
 from ridgeline_export.quiet import quiet
 from ridgeline_export.tokenizer import Feed
@@ -46,7 +47,8 @@ def feed_of(graph: Path) -> Feed:
         ("mpnet", "feature-extraction"),
         ("modernbert", "text-classification"),
         ("deberta-v2", "fill-mask"),
-        ("albert", "question-answering"),
+        ("albert", "feature-extraction"),
+        ("distilbert", "question-answering"),
     ],
     ids=lambda value: value,
 )
@@ -123,12 +125,20 @@ def test_float32_nodes_pass_their_results_on_unrounded(tmp_path: Path) -> None:
 
 
 def test_an_export_with_fp16_keeps_it_with_its_quality(
-    tiny_exports: Callable[..., Exported], texts_file: Path, tmp_path: Path
+    tiny_exports: Callable[..., Exported], texts_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = tiny_exports("bert").model
+    exported = tiny_exports("bert")
+
+    def convert(loaded: object, directory: Path) -> Path:
+        shutil.copytree(exported.bundle.path / "fp32", directory, dirs_exist_ok=True)
+        return directory / "model.onnx"
+
+    monkeypatch.setattr(export_module, "convert", convert)
     out = tmp_path / "bundle"
     with quiet():
-        report = export(ExportOptions(str(model), out, (Fp16(),), texts=texts_file, quality_texts=24))
+        report = export_module.export(
+            ExportOptions(str(exported.model), out, (Fp16(),), texts=texts_file, quality_texts=24)
+        )
     (outcome,) = report.outcomes
     assert outcome.failure is None
     variant = read_bundle(out).variant("fp16")

@@ -11,6 +11,9 @@ import pytest
 import torch
 
 from ridgeline_kernels.op import kernels_everywhere
+from tests.kernels.quick_interpreter import quicken_the_interpreter
+
+quicken_the_interpreter()
 
 
 @pytest.fixture(params=["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)])

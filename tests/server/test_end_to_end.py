@@ -11,10 +11,10 @@ import httpx
 import numpy as np
 import pytest
 
-from ridgeline_bench.corpus import standard_library_docstrings
+from tests.docstrings import docstrings
 from tests.server.running_server import RunningServer, running_server
 
-TEXTS = list(standard_library_docstrings().texts[:500])
+TEXTS = list(docstrings()[:200])
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +63,14 @@ def test_fp32_equals_sentence_transformers(fp32: RunningServer) -> None:
 
 
 def test_fp32_answers_do_not_depend_on_the_batch(fp32: RunningServer) -> None:
-    texts = TEXTS[:100]
+    texts = TEXTS[:50]
     alone = lone_vectors(fp32, texts)
     for seed in (1, 2):
         np.testing.assert_allclose(embed_in_crowd(fp32, texts, seed), alone, atol=1e-5)
 
 
 def test_int8_answers_do_not_depend_on_the_batch(int8: RunningServer) -> None:
-    texts = TEXTS[:100]
+    texts = TEXTS[:50]
     alone = lone_vectors(int8, texts)
     crowd = embed_in_crowd(int8, texts, seed=3)
     assert (alone * crowd).sum(axis=1).min() >= 0.999
@@ -82,7 +82,7 @@ def test_int8_is_close_to_fp32(fp32: RunningServer, int8: RunningServer) -> None
 
 
 def test_both_runtimes_agree(fp32: RunningServer, default_bundle: Path) -> None:
-    texts = TEXTS[:50]
+    texts = TEXTS[:25]
     with running_server(str(default_bundle), "--variant", "fp32", "--runtime", "onnxruntime") as other:
         np.testing.assert_allclose(lone_vectors(other, texts), lone_vectors(fp32, texts), atol=1e-5)
 

@@ -57,7 +57,7 @@ def test_the_best_plan_is_shown_kept_and_served(
 
 
 def test_json_goes_to_stdout_alone(tune: Callable[..., Result]) -> None:
-    done = tune("--json", "--goal", "latency", "--variants", "fp32")
+    done = tune("--json", "--goal", "latency", "--variants", "fp32", "--budget", "2")
     assert done.exit_code == 0, done.output
     findings = json.loads(done.stdout)
     assert findings["goal"] == "latency"
