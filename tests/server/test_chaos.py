@@ -77,10 +77,9 @@ def torment(server: RunningServer, rng: random.Random) -> dict[signal.Signals, i
 
 
 @pytest.fixture(params=["two replicas", "one replica"])
-def server(request: pytest.FixtureRequest, default_bundle: Path, tiny_bundle: Path) -> Iterator[RunningServer]:
-    two = request.param == "two replicas"
-    arguments = [str(tiny_bundle), "--devices", "cpu:0,cpu:1"] if two else [str(default_bundle), "--variant", "fp32"]
-    with running_server(*arguments) as started:
+def server(request: pytest.FixtureRequest, tiny_bundle: Path) -> Iterator[RunningServer]:
+    devices = ["--devices", "cpu:0,cpu:1"] if request.param == "two replicas" else []
+    with running_server(str(tiny_bundle), *devices) as started:
         yield started
 
 
