@@ -54,7 +54,7 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "modernbert": (
         "ModernBert",
         "modernbert",
-        {"num_hidden_layers": 4, "local_attention": 16, "global_attn_every_n_layers": 2, "pad_token_id": 1},
+        {"num_hidden_layers": 2, "local_attention": 16, "global_attn_every_n_layers": 2, "pad_token_id": 1},
     ),
 }
 HEADS = {

@@ -75,7 +75,7 @@ def test_the_closed_loop_keeps_its_concurrency(server: Server, bench: Bench) -> 
 
 def test_several_processes_share_the_load(server: Server, bench: Bench) -> None:
     server.behave = lambda number: Reply(delay_s=0.02)
-    assert bench("--concurrency", "5", "--processes", "2").exit_code == 0
+    assert bench("--concurrency", "5", "--processes", "2", duration=0.5).exit_code == 0
     assert server.busy_peak == 5
     assert bench.json["generator"]["processes"] == 2
 
@@ -130,7 +130,7 @@ def test_errors_are_counted_by_status_and_kind(server: Server, bench: Bench) -> 
         return Reply(kind.status, delay_s=0.005, body=kind.body, how=kind.how)
 
     server.behave = behave
-    result = bench("--concurrency", "3")
+    result = bench("--concurrency", "3", duration=0.5)
     assert result.exit_code == 0, result.output
     figures = bench.json["results"]
     sent = [number % 8 for number in range(1, len(server.arrivals))]
@@ -150,7 +150,7 @@ def test_errors_are_counted_by_status_and_kind(server: Server, bench: Bench) -> 
 def test_refusals_are_counted_apart_from_errors(server: Server, bench: Bench) -> None:
     told = ("Retry-After: 1",)
     server.behave = lambda number: Reply(429 if number % 3 else 200, delay_s=0.005, headers=told if number % 2 else ())
-    result = bench("--concurrency", "2", "--request-timeout", "1.5")
+    result = bench("--concurrency", "2", "--request-timeout", "1.5", duration=0.5)
     figures = bench.json["results"]
     sent = range(1, len(server.arrivals))
     assert figures["refused"] == sum(bool(number % 3) for number in sent)
@@ -163,19 +163,23 @@ def test_refusals_are_counted_apart_from_errors(server: Server, bench: Bench) ->
 def test_a_hanging_server_costs_a_timeout_and_the_run_ends(load: tuple[str, str], server: Server, bench: Bench) -> None:
     server.behave = lambda number: Reply(how="hang") if number % 5 == 3 else Reply(delay_s=0.002)
     began = time.monotonic()
-    assert bench(*load, "--timeout", "0.4").exit_code == 0
+    assert bench(*load, "--timeout", "0.4", duration=0.5).exit_code == 0
     assert time.monotonic() - began < 30
     hung = sum(number % 5 == 3 for number in range(len(server.arrivals)))
     assert bench.json["results"]["errors"] == {"timeout": hung}
 
 
 @pytest.mark.parametrize(
-    "reply",
-    [Reply(how="chunked"), Reply(how="eof"), Reply(keep_alive=False), Reply(headers=("X-Compute-Tokens: 7",))],
+    ("path", "reply"),
+    [
+        ("/v1/embeddings", Reply(how="chunked")),
+        ("/embed", Reply(how="eof")),
+        ("/v1/embeddings", Reply(keep_alive=False)),
+        ("/embed", Reply(headers=("X-Compute-Tokens: 7",))),
+    ],
     ids=["chunked", "until the end", "connection: close", "header"],
 )
-@pytest.mark.parametrize("path", ["/v1/embeddings", "/embed"])
-def test_every_form_of_reply_is_understood(reply: Reply, path: str, server: Server, bench: Bench) -> None:
+def test_every_form_of_reply_is_understood(path: str, reply: Reply, server: Server, bench: Bench) -> None:
     made = {"how": reply.how, "keep_alive": reply.keep_alive, "headers": reply.headers}
     server.behave = lambda number: Reply(delay_s=0.005, **made)  # type: ignore[arg-type]
     result = bench("--concurrency", "2", "--path", path, duration=0.3)
@@ -208,7 +212,7 @@ def test_the_server_s_own_figures_are_read_over_the_run(server: Server, bench: B
 
     server.pages = {"/metrics": metrics, "/report": b'{"peaks": [{"precision": "int8", "peak_flops_per_s": 2e12}]}'}
     server.behave = lambda number: Reply(delay_s=0.005)
-    result = bench("--concurrency", "2")
+    result = bench("--concurrency", "2", duration=0.5)
     told = bench.json["server"]
     assert (told["mfu"], told["hfu"], told["padding_waste"]) == (0.25, 0.375, 0.25)
     assert told["peaks"] == [{"precision": "int8", "peak_flops_per_s": 2e12}]

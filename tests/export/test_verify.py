@@ -109,7 +109,7 @@ def test_tasks_are_asked_their_own_questions(
 
 def test_the_embedded_bundle_embeds_as_sentence_transformers_does(default_bundle: Path, docstrings: Corpus) -> None:
     sentence_transformers = pytest.importorskip("sentence_transformers")
-    texts = docstrings.take(Split.BENCHMARK, 100)
+    texts = docstrings.take(Split.BENCHMARK, 40)
     directory = find_model("default").directory
     bundle = read_bundle(default_bundle)
     manifest = bundle.manifest
