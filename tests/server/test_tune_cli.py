@@ -36,7 +36,7 @@ def tune(tiny_bundle: Path, texts_file: Path, tmp_path: Path) -> Callable[..., R
 def test_the_best_plan_is_shown_kept_and_served(
     tune: Callable[..., Result], cache: Path, tmp_path: Path, tiny_bundle: Path
 ) -> None:
-    done = tune()
+    done = tune("--budget", "4")
     assert done.exit_code == 0, done.output
     assert "★ best" in done.stdout
     assert "uses it from now on" in done.stderr
