@@ -129,12 +129,6 @@ def test_without_a_cuda_torch_onnxruntime_serves_and_says_why(bundle: Bundle, ma
         plans(bundle, variant="packed-int8")
 
 
-def test_old_gpus_are_left_to_onnxruntime(bundle: Bundle, machine: pytest.MonkeyPatch) -> None:
-    machine.setattr(triton_packages, "compute_capabilities", lambda: ((9, 0), (7, 5)))
-    plan = plans(bundle)[0]
-    assert plan.runtime == "onnxruntime" and "capability 8.0 (Ampere) or newer, which cuda:1 is not" in plan.why
-
-
 def test_triton_needs_a_compiler(bundle: Bundle, machine: pytest.MonkeyPatch) -> None:
     machine.setattr(triton_packages, "has_compiler", lambda: False)
     plan = plans(bundle)[0]

@@ -120,7 +120,7 @@ def test_a_tuning_for_another_kind_of_device_is_ignored_with_a_sentence(cache: P
 
 def test_a_runtime_that_is_gone(cache: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     keep_tuning(tuning(bundle))
-    monkeypatch.setattr(tuned, "is_usable", lambda runtime, kind: False)
+    monkeypatch.setattr(tuned, "is_usable", lambda runtime, kind, gpus: False)
     assert "onnxruntime cannot be used here any more" in choose_plans(bundle, config(bundle))[0].why
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib.util import find_spec
 
 from ridgeline_export.bundle import Bundle, BundleError, Variant
@@ -11,7 +12,7 @@ from ridgeline_server.runtimes.cores import cpu_flags, has_fast_int8, is_x86
 from ridgeline_server.runtimes.devices import CPU, Device
 from ridgeline_server.runtimes.gpus import cuda_devices
 from ridgeline_server.runtimes.providers import CPU_PROVIDER, available_providers, needed_provider
-from ridgeline_server.runtimes.triton_packages import triton_problem
+from ridgeline_server.runtimes.triton_packages import new_enough, triton_problem
 
 RUNTIMES = ("onnxruntime", "openvino", "tensorrt", "triton")
 # The Python package behind each runtime; bundles name packages, since one graph serves all of a package's providers.
@@ -25,19 +26,28 @@ _GET_CPU = "install the extra: pip install 'ridgeline[cpu]'"
 _GET_GPU = "replace it by the extra for GPUs: pip uninstall onnxruntime; pip install 'ridgeline[gpu]'"
 
 
-def auto_devices(bundle: Bundle, config: ServerConfig) -> tuple[Device, ...]:
-    """Every GPU, when there are some that the asked variant and runtime can use here; else the CPU."""
+def auto_devices(bundle: Bundle, config: ServerConfig) -> tuple[tuple[Device, ...], str]:
+    """Every GPU, when there are some that the asked variant and runtime can use here; else the CPU.
+
+    With packed batches the GPUs that are too old for them are left out, unless all are: the second is a clause that
+    names those, or empty.
+    """
     gpus = tuple(Device("cuda", index) for index in range(len(cuda_devices())))
     if config.runtime == "tensorrt":
-        return gpus or (Device("cuda", 0),)
+        return gpus or (Device("cuda", 0),), ""
     if not gpus:
-        return (CPU,)
+        return (CPU,), ""
     variants = bundle.manifest.variants
     asked = variants.get(config.variant)
     if config.runtime == "triton" or (asked is not None and is_packed(asked)):
-        return gpus
+        return new_enough(gpus)
     used = [variant for name, variant in variants.items() if config.variant in ("auto", name)]
-    return gpus if any(_runs_on_gpus_here(variant, config.runtime) for variant in used) else (CPU,)
+    if not any(_runs_on_gpus_here(variant, config.runtime) for variant in used):
+        return (CPU,), ""
+    takes_packed = config.runtime == "auto" and any(
+        _runs_on_gpus_here(each, "auto") for each in used if is_packed(each)
+    )
+    return new_enough(gpus) if takes_packed else (gpus, "")
 
 
 def is_packed(variant: Variant) -> bool:
@@ -45,9 +55,12 @@ def is_packed(variant: Variant) -> bool:
     return "triton" in variant.runtimes
 
 
-def choose_variant(bundle: Bundle, wanted: str, kind: str, runtime: str = "auto") -> tuple[Variant, str]:
+def choose_variant(
+    bundle: Bundle, wanted: str, kind: str, runtime: str = "auto", gpus: Collection[int] | None = None
+) -> tuple[Variant, str]:
     """A variant for a kind of device and the wanted runtime, and why it.
 
+    gpus: numbers of the GPUs that all are to run it, None = any
     Raises StartupError when the bundle has none, or not the wanted one.
     """
     if wanted != "auto":
@@ -60,7 +73,7 @@ def choose_variant(bundle: Bundle, wanted: str, kind: str, runtime: str = "auto"
         return variant, f"variant {wanted} was asked for"
     if runtime == "triton":
         return _fastest_packed(bundle)
-    chosen = _fastest_on_cpu(bundle) if kind == "cpu" else _fastest_on_gpu(bundle, runtime)
+    chosen = _fastest_on_cpu(bundle) if kind == "cpu" else _fastest_on_gpu(bundle, runtime, gpus)
     if chosen is None:
         have = ", ".join(sorted(bundle.manifest.variants)) or "none"
         raise StartupError(
@@ -70,17 +83,18 @@ def choose_variant(bundle: Bundle, wanted: str, kind: str, runtime: str = "auto"
     return chosen
 
 
-def choose_runtime(variant: Variant, wanted: str, kind: str) -> tuple[str, str]:
+def choose_runtime(variant: Variant, wanted: str, kind: str, gpus: Collection[int] | None = None) -> tuple[str, str]:
     """A runtime for a variant on a kind of device, and why it.
 
+    gpus: numbers of the GPUs that all are to run it, None = any
     Raises StartupError when none is installed, or the wanted one cannot run it here.
     """
     if wanted == "auto":
         for name in variant.runtimes:
-            if name in _RUNTIMES_OF_KIND[kind] and is_usable(name, kind):
+            if name in _RUNTIMES_OF_KIND[kind] and is_usable(name, kind, gpus):
                 return name, _reference_ops(name, kind) or f"{name} is the fastest installed runtime for it"
         if is_packed(variant):
-            _check_triton(kind)
+            _check_triton(kind, gpus)
         if kind == "cuda":
             _check_provider("onnxruntime", kind)
         raise StartupError(
@@ -95,7 +109,7 @@ def choose_runtime(variant: Variant, wanted: str, kind: str) -> tuple[str, str]:
     if wanted == "openvino" and not is_usable(wanted, kind):
         raise StartupError(f"runtime openvino is not installed here, or this is no x86 machine; {_GET_CPU}")
     if wanted == "triton":
-        _check_triton(kind)
+        _check_triton(kind, gpus)
     elif wanted != "openvino":
         _check_provider(wanted, kind)
     return wanted, _reference_ops(wanted, kind) or f"runtime {wanted} was asked for"
@@ -127,12 +141,15 @@ def native_floats(flags: frozenset[str]) -> tuple[str, ...]:
     return tuple(name for name, needed in _INSTRUCTIONS.items() if needed & flags)
 
 
-def is_usable(runtime: str, kind: str = "cpu") -> bool:
-    """True when a runtime is installed here with what it needs for a kind of device."""
+def is_usable(runtime: str, kind: str = "cpu", gpus: Collection[int] | None = None) -> bool:
+    """True when a runtime is installed here with what it needs for a kind of device.
+
+    gpus: numbers of the GPUs that it is to run on, None = any
+    """
     if runtime not in _RUNTIMES_OF_KIND.get(kind, ()) or find_spec(_PACKAGES[runtime]) is None:
         return False
     if runtime == "triton":
-        return triton_problem(kind) is None
+        return triton_problem(kind, gpus) is None
     return is_x86() if runtime == "openvino" else _has_provider(runtime, kind)
 
 
@@ -162,12 +179,12 @@ def _fastest_on_cpu(bundle: Bundle) -> tuple[Variant, str] | None:
     return variants["fp32"], f"fp32, because {reason}"
 
 
-def _fastest_on_gpu(bundle: Bundle, runtime: str) -> tuple[Variant, str] | None:
+def _fastest_on_gpu(bundle: Bundle, runtime: str, gpus: Collection[int] | None) -> tuple[Variant, str] | None:
     variants = bundle.manifest.variants
     packed = _passed_packed(bundle)
     problem = None
     if packed is not None and runtime == "auto":
-        problem = triton_problem("cuda")
+        problem = triton_problem("cuda", gpus)
         if problem is None:
             return packed, f"{packed.name} passed its gate ({_quality(packed)}) and runs without padding"
     rather = "" if packed is None or problem is None else f"; {packed.name} would be faster, but {problem}"
@@ -195,8 +212,8 @@ def _passed_packed(bundle: Bundle) -> Variant | None:
     return next((each for each in found if each is not None and is_packed(each) and each.quality.passed), None)
 
 
-def _check_triton(kind: str) -> None:
-    problem = triton_problem(kind)
+def _check_triton(kind: str, gpus: Collection[int] | None) -> None:
+    problem = triton_problem(kind, gpus)
     if problem is not None:
         raise StartupError(problem)
 

@@ -18,13 +18,10 @@ def cuda_devices() -> tuple[str, ...]:
 
 
 @cache
-def compute_capabilities() -> tuple[tuple[int, int], ...]:
-    """Major and minor number of each GPU, in the order of `cuda_devices`; those that cannot be asked have (0, 0)."""
+def compute_capabilities() -> tuple[tuple[int, int] | None, ...]:
+    """Major and minor number of each GPU, in the order of `cuda_devices`; None for those that cannot be asked."""
     driver, count = _open()
-    return tuple(
-        (_attribute(driver, _CAPABILITY_MAJOR, index), _attribute(driver, _CAPABILITY_MINOR, index))
-        for index in range(count)
-    )
+    return tuple(_capability(driver, index) for index in range(count))
 
 
 def _open() -> tuple[ctypes.CDLL, int]:
@@ -39,11 +36,14 @@ def _open() -> tuple[ctypes.CDLL, int]:
     return driver, count.value
 
 
-def _attribute(driver: ctypes.CDLL, attribute: int, index: int) -> int:
-    device, value = ctypes.c_int(0), ctypes.c_int(0)
+def _capability(driver: ctypes.CDLL, index: int) -> tuple[int, int] | None:
+    device, major, minor = ctypes.c_int(0), ctypes.c_int(0), ctypes.c_int(0)
     if driver.cuDeviceGet(ctypes.byref(device), index) != 0:
-        return 0
-    return value.value if driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device) == 0 else 0
+        return None
+    for value, attribute in ((major, _CAPABILITY_MAJOR), (minor, _CAPABILITY_MINOR)):
+        if driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device) != 0:
+            return None
+    return major.value, minor.value
 
 
 def _name(driver: ctypes.CDLL, index: int) -> str:

@@ -52,16 +52,22 @@ def choose_plans(bundle: Bundle, config: ServerConfig) -> list[Plan]:
     Raises StartupError when the bundle cannot be served as asked.
     """
     check_servable(bundle)
-    placements = place(parse_devices(config.devices) or auto_devices(bundle, config))
-    kind = placements[0].device.kind
+    devices, left_out = parse_devices(config.devices), ""
+    if devices is None:
+        devices, left_out = auto_devices(bundle, config)
+    placements = place(devices)
+    kind = devices[0].kind
+    gpus = {device.index for device in devices} if kind == "cuda" else None
     tuning = find_tuning(bundle, config, placements)
     if isinstance(tuning, Tuning):
-        return [_tuned_plan(bundle, tuning, placement, tuning.why + _sharing(config)) for placement in placements]
-    variant, why_variant = choose_variant(bundle, config.variant, kind, config.runtime)
-    runtime, why_runtime = choose_runtime(variant, config.runtime, kind)
+        return [
+            _tuned_plan(bundle, tuning, placement, tuning.why + left_out + _sharing(config)) for placement in placements
+        ]
+    variant, why_variant = choose_variant(bundle, config.variant, kind, config.runtime, gpus)
+    runtime, why_runtime = choose_runtime(variant, config.runtime, kind, gpus)
     if is_packed(variant) and kind == "cpu":
         log.warning("bundle %s, variant %s: %s; serve it on an NVIDIA GPU", bundle.path, variant.name, why_runtime)
-    why = f"{why_variant}; {why_runtime}{_sharing(config)}{f'; {tuning}' if tuning else ''}"
+    why = f"{why_variant}; {why_runtime}{left_out}{_sharing(config)}{f'; {tuning}' if tuning else ''}"
     budget = config.max_batch_tokens or _default_budget(
         runtime, kind, variant, min(place.threads for place in placements)
     )

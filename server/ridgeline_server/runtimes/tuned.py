@@ -114,7 +114,8 @@ def _problem(tuning: Tuning, bundle: Bundle, digest: str, here: Machine, placeme
         return f"it is for '{tuning.kind}' and not for {kind}; {_AGAIN}"
     if tuning.runtime not in RUNTIMES:
         return f"its runtime '{tuning.runtime}' is none of {', '.join(RUNTIMES)}; {_AGAIN}"
-    if not is_usable(tuning.runtime, kind):
+    gpus = {each.device.index for each in placements} if kind == "cuda" else None
+    if not is_usable(tuning.runtime, kind, gpus):
         return f"{tuning.runtime} cannot be used here any more; {_AGAIN}"
     difference = tuning.machine.difference(here)
     if difference is not None:

@@ -19,6 +19,9 @@ from ridgeline_server.tuning.results import Findings
 from ridgeline_server.tuning.texts import load_texts
 from ridgeline_server.tuning.tune import Progress, Tuner, Wish
 
+# GPUs that plans are timed on.
+_TIMED_ON = (0,)
+
 
 def open_bundle(path: Path) -> Bundle:
     """A bundle that is whole and can be served. Raises TuneError when it is not."""
@@ -39,7 +42,7 @@ def tune_bundle(bundle: Bundle, wish: Wish, texts: Path | None, progress: Progre
 def surroundings_here() -> Surroundings:
     """This machine, as far as candidates depend on it."""
     kinds = ("cpu", "cuda") if cuda_devices() else ("cpu",)
-    usable = {(runtime, kind) for runtime in RUNTIMES for kind in kinds if is_usable(runtime, kind)}
+    usable = {(runtime, kind) for runtime in RUNTIMES for kind in kinds if is_usable(runtime, kind, _TIMED_ON)}
     return Surroundings(available_cores(), cpu_flags(), frozenset(usable))
 
 
