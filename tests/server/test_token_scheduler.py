@@ -1,5 +1,7 @@
 """The scheduler of packed batches, by table and by property: no clock, no thread."""
 
+from itertools import accumulate
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +52,9 @@ def payloads(batch: list[Waiting[str]]) -> list[str]:
         ([100, 30, 5], 8, [100]),
         ([32, 32, 2], 8, [32, 32]),  # two tokens more would pay for twice the bucket
         ([32, 32, 2], 10_000, [32, 32, 2]),  # unless a batch costs much whatever is in it
+        ([32, 32, 20], 30, [32, 32]),  # 94 s and 62 s, against 158 s in one
+        ([32, 32, 20], 33, [32, 32, 20]),  # 97 s and 65 s, against 161 s in one
+        ([32, 32, 20, 60], 33, [32, 32]),  # more wait than fit: the rest goes with what comes after it
         ([10, 10, 10], 8, [10, 10, 10]),
         ([128], 8, [128]),
         ([1] * 200, 8, [1] * 128),
@@ -153,6 +158,16 @@ def test_the_oldest_is_in_the_very_next_batch(tokens: list[int], seed: int) -> N
     seconds: dict[Shape, float] = {shape: 1.0 + (seed * shape[1]) % 97 for shape in GRID.shapes}
     batch = filled(*tokens).next_batch(0.0, BatchCosts(GRID, seconds))
     assert payloads(batch) == [str(number) for number in range(len(batch))]
+
+
+@given(tokens=st.lists(st.integers(1, 128), min_size=1, max_size=40), overhead=st.floats(0, 500))
+def test_a_line_that_fits_a_bucket_never_costs_more_than_it(tokens: list[int], overhead: float) -> None:
+    kept = [count for count, so_far in zip(tokens, accumulate(tokens), strict=True) if so_far <= GRID.most_tokens]
+    queue, batch_costs = filled(*kept), costs(overhead)
+    whole_s, spent_s = batch_costs[1, GRID.bucket(sum(kept))], 0.0
+    while queue.sequences:
+        spent_s += batch_costs[1, GRID.bucket(sum(lengths(queue, batch_costs)))]
+    assert spent_s <= whole_s * (1 + 1e-9)
 
 
 def test_a_grid_brings_its_scheduler() -> None:
