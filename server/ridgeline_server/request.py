@@ -180,8 +180,9 @@ class ReplicaInfo:
     in_flight:   batches that were sent to it and are not answered
     restarts:    how often its worker ended and was started again
     device:      such as "cpu:0"
-    concurrency: batches that it runs at once
+    concurrency: batches that it has in hand at once
     roofline:    None while there is none
+    parallel:    how many of them compute at once, each with that part of the peak
     """
 
     index: int
@@ -195,6 +196,7 @@ class ReplicaInfo:
     precision: str
     peak_flops_per_s: float | None
     roofline: Roofline | None = None
+    parallel: int = 1
 
 
 @dataclass(frozen=True, slots=True)

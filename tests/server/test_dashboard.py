@@ -123,6 +123,7 @@ def test_the_data_tells_of_models_replicas_and_why() -> None:
         roofline=Roofline(True, {"int8": 1e12}, 1e10, {}, "measured", [
             ShapePrediction((8, 32), 0.02, "memory", 8e9), ShapePrediction((1, 32), 0.01, "overhead", 1e9),
         ]),
+        parallel=2,
     )  # fmt: skip
     engine = FakeEngine([model_info(why="it is fast", replica_infos=[replica])])
     told = get("/dashboard.json", Server(engine)).json()
@@ -132,6 +133,14 @@ def test_the_data_tells_of_models_replicas_and_why() -> None:
     (shown,) = model["replicas"]
     assert (shown["state"], shown["pid"], shown["restarts"]) == ("ready", 4321, 2) and "roofline" not in shown
     assert model["roofline"]["flops"] == [1e9, 8e9] and model["roofline"]["bound"] == ["overhead", "memory"]
+
+
+def test_a_batch_that_has_its_turn_has_the_whole_peak() -> None:
+    taking_turns = ReplicaInfo(0, "ready", 4321, 2, 0, "cuda:0", 2, 2, "fp16", 2e14, parallel=1)
+    engine = FakeEngine([model_info(replica_infos=[taking_turns])])
+    (model,) = get("/dashboard.json", Server(engine)).json()["models"]
+    assert model["batch_flops_per_s"] == 2e14
+    assert (model["replicas"][0]["concurrency"], model["replicas"][0]["parallel"]) == (2, 1)
 
 
 def test_the_data_says_why_the_server_is_not_ready() -> None:

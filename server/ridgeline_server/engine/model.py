@@ -117,6 +117,7 @@ class ServedModel:
                 precision=replica.load.plan.precision,
                 peak_flops_per_s=replica.peak_flops_per_s,
                 roofline=self._rooflines.of(replica.index),
+                parallel=replica.load.plan.parallel,
             )
             for replica in self.replicas
         ]

@@ -136,7 +136,7 @@ def _replica(replica: ReplicaInfo) -> dict[str, object]:
 def _batch_rate(replica: ReplicaInfo) -> float | None:
     """FLOP/s that one batch can reach: its share of the replica's peak."""
     peak = replica.peak_flops_per_s
-    return None if peak is None else peak / replica.concurrency
+    return None if peak is None else peak / replica.parallel
 
 
 def _roofline(roofline: Roofline) -> dict[str, object]:

@@ -58,7 +58,7 @@ function points(batches, model, colour, isNamed) {
     mode: "markers",
     type: "scatter",
     marker: { color: colour, size: 6, opacity: 0.35, line: { width: 0 } },
-    text: places.map((_, place) => `${rows[place]} texts, ${tokens[place]} tokens, run as ${shapes[place].join(" × ")}`),
+    text: places.map((_, place) => `${rows[place]} text${rows[place] === 1 ? "" : "s"}, ${tokens[place]} tokens, ${isPacked(model) ? `end to end, bucket of ${shapes[place][1]}` : `run as ${shapes[place].join(" × ")}`}`),
     hovertemplate: "%{y:.3~s}s for %{x:.3~s}FLOP<br>%{text}<extra></extra>",
   };
 }
@@ -129,11 +129,16 @@ function noteOn(models, peak) {
   if (!peak) return "The peak of this device is not measured, so that there is no roofline to draw.";
   const known = models.filter((model) => model.batch_flops_per_s);
   const each = known.map((model) => `${quantity(model.batch_flops_per_s, "FLOP/s")} in ${model.precision}${known.length > 1 ? ` for ${model.name}` : ""}`);
-  const side = Math.max(...known.flatMap((model) => model.replicas.map((replica) => replica.concurrency)));
+  const side = Math.max(...known.flatMap((model) => model.replicas.map((replica) => replica.parallel)));
   const part = side > 1 ? `the part of the replica’s that each of ${side} batches side by side has` : "all of the replica’s";
-  const isPredicted = models.some((model) => model.roofline?.is_complete);
+  const isPredicted = models.some((model) => model.roofline?.is_complete) || models.every(isPacked);
   const hint = isPredicted ? "" : " For predicted latencies, run ridgeline devices --calibrate on this machine and start the server again.";
   return `100 % is the measured peak: ${each.join(", ")}, ${part}.${hint}`;
+}
+
+// Packed batches have no rows, and nothing calibrates them.
+function isPacked(model) {
+  return model.runtime === "triton";
 }
 
 // The range of the values with room around: on the right, that of the lines' labels.
