@@ -7,6 +7,8 @@ import os
 # Triton asks once, when it is imported, and other packages import it: without a GPU its kernels are interpreted.
 if not os.path.exists("/dev/nvidiactl"):
     os.environ.setdefault("TRITON_INTERPRET", "1")
+# Before torch is imported: between two ops its threads spin, which costs much where they are more than free cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from collections.abc import Callable
 from dataclasses import dataclass
