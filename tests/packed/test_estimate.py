@@ -1,4 +1,4 @@
-"""Packed graphs of real models cost what their config says, lowered and fused."""
+"""Packed graphs of real models cost what their config says, lowered and fused, and take what the executor plans."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ridgeline_export.packed.attach import attach_bodies
 from ridgeline_export.packed.fuse import fuse
 from ridgeline_export.packed.precision import to_precision
 from ridgeline_export.packed.quantize import quantize_linears
+from ridgeline_kernels.packed.executor import PackedModel
 from tests.packed_models import lowered  # noqa: F401  # a fixture
 
 PRODUCTS = ("projections", "attention_scores", "attention_values", "feed_forward", "head")
@@ -62,6 +63,8 @@ def test_raw_and_fused_graphs_agree_with_the_config(
             assert (parts[part].matmul_flops if part in parts else 0) == pytest.approx(flops, rel=1e-12), (name, part)
         assert add_up(found.ops).flops == pytest.approx(add_up(expected).flops, rel=0.01)
         assert add_up(found.ops).skipped_flops == pytest.approx(add_up(expected).skipped_flops)
+    planned = PackedModel.load(tmp_path / "fused.onnx").planned_bytes(sum(LENGTHS), len(LENGTHS))
+    assert found.peak_bytes == pytest.approx(planned, rel=0.02)
 
 
 @pytest.mark.parametrize(("precision", "codes"), [("fp16", "int8"), ("bf16", "fp8")])

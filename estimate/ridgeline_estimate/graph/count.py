@@ -107,8 +107,7 @@ class Graph:
         state = Propagation(self._proto, symbols, CONTROL_FLOW, notes)
         calls = [call for call in state.run(self._proto.body, dict(values)) if not _is_folded(call)]
         counter = _Counter(Structure(calls), state.warnings)
-        # Kernels of the packed dialect take strides, so that a part of a tensor is no copy of it.
-        views = PACKED_VIEWS if self.is_packed else frozenset()
+        views = PACKED_VIEWS if any(call.node.domain == RIDGELINE for call in calls) else frozenset()
         found = [op for call in calls if call.node.op_type not in views for op in counter.ops(call)]
         peak = peak_bytes(calls, values.values(), self._proto.body.outputs, views)
         return GraphCount(found, (*state.warnings, *self._packing_notes(calls), *counter.summary()), peak)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from ridgeline_estimate.graph.model import Call, Value
 from ridgeline_estimate.graph.registry import find_handler
 
-# What a packed graph's kernels need no copy of, beside what is a view everywhere.
-PACKED_VIEWS = frozenset({"Split"})
+# What an executor of the packed dialect makes no copy of, beside what is a view everywhere: its kernels take strides.
+PACKED_VIEWS = frozenset({"Split", "Slice", "Transpose", "Expand"})
 
 
 def peak_bytes(
