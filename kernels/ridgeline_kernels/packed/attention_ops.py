@@ -74,17 +74,22 @@ def row_numbers_of(node: Node) -> Run:
 
 
 def rotary_of(node: Node) -> Run:
-    """Rotary, with the numbers of the tokens' rows as its last operand: `fusing` gives them."""
+    """Rotary, with the numbers of the tokens' rows as its last operand: `fusing` gives them, once for all nodes.
+
+    They are counted here where it does not: of constants, before anything is joined.
+    """
     is_interleaved = bool(node.attributes["interleaved"])
 
-    def run(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, row_numbers: Tensor) -> tuple[Tensor, Tensor]:
+    number = row_numbers_of(node)
+
+    def run(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, row_numbers: Tensor | None = None) -> tuple[Tensor, Tensor]:
         # A token's angles are the row of its own number: the tables have been looked up already.
         turned = rotary(
             q.select(0, 0),
             k.select(0, 0),
             cos.select(0, 0),
             sin.select(0, 0),
-            position_ids=row_numbers,
+            position_ids=number(cos) if row_numbers is None else row_numbers,
             interleaved=is_interleaved,
         )
         return turned[0].unsqueeze(0), turned[1].unsqueeze(0)

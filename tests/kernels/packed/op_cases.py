@@ -159,6 +159,8 @@ REDUCTION = [
     OpCase("ReduceSum", (X, ints()), {"noop_with_empty_axes": 1}, note="none"),
     OpCase("ReduceSum", (integers(3, 4), ints(1)), note="of integers"),
     OpCase("ReduceMax", (integers(3, 4), ints(0)), note="of integers"),
+    OpCase("ReduceMean", (np.int32([[-3, 2], [3, 2], [7, -8]]), ints(1)), note="of integers"),
+    OpCase("ReduceMean", (np.int64([[-3, 2], [3, 2], [7, -8]]),), note="of all integers"),
     OpCase("ArgMax", (X,), {"axis": 1}),
     OpCase("ArgMax", (integers(4, 9, low=0, high=3),), {"axis": -1, "select_last_index": 1}, note="the last"),
     OpCase("ArgMin", (X,), {"axis": 2, "keepdims": 0}),
@@ -200,6 +202,7 @@ NORMALIZATION = [
     OpCase("Softmax", (X,), {"axis": 1}, note="axis 1"),
     OpCase("LogSoftmax", (X,), {"axis": 0}),
     OpCase("LpNormalization", (X,), {"axis": 1, "p": 2}),
+    OpCase("LpNormalization", (np.zeros((2, 3), np.float32),), {"p": 1}, note="zeros"),
 ]
 
 OP_CASES = [*ELEMENTWISE, *MOVEMENT, *SHAPES, *MATMUL, *REDUCTION, *LOOKUP, *NORMALIZATION]

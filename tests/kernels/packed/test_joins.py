@@ -111,6 +111,20 @@ class TestJoins:
             x = _rotated(x, angles.cos()[:, None], angles.sin()[:, None], interleaved)
         torch.testing.assert_close(model.run(feed)["out"], 2 * x.view(1, 5, 16))
 
+    def test_constants_are_rotated_at_load(self, tmp_path: Path) -> None:
+        nodes = """
+            r, k = ridgeline.Rotary (q, q, cos, sin)
+            flat = Reshape (k, row)
+            out = Add (h, flat)
+        """
+        angles = np.float32([[[0.3, 0.7], [1.1, 0.2]]])
+        q = np.random.default_rng(8).normal(size=(1, 2, 1, 8)).astype(np.float32)
+        model = load(tmp_path, nodes, q=q, cos=np.cos(angles), sin=np.sin(angles), row=[1, 1, 16])
+        assert not {"Rotary", "RowNumbers"} & set(steps(model))
+        x, turn = torch.from_numpy(q[0]), torch.from_numpy(angles[0])[:, None]
+        turned = _rotated(x, turn.cos(), turn.sin(), interleaved=False)
+        torch.testing.assert_close(model.run(feed_of([3]))["out"], states([3]) + turned.view(1, 1, 16))
+
 
 def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, interleaved: bool) -> torch.Tensor:
     a, b = (x[..., :4:2], x[..., 1:4:2]) if interleaved else (x[..., :2], x[..., 2:4])

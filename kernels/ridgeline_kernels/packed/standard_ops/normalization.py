@@ -40,4 +40,10 @@ def _softmax(building: Building) -> Run:
 @standard("LpNormalization")
 def _unit_length(building: Building) -> Run:
     axis, order = building["axis"], building["p"]
-    return lambda x: x / torch.linalg.vector_norm(x, order, dim=axis, keepdim=True)
+
+    def unit_length(x: torch.Tensor) -> torch.Tensor:
+        # A row of zeros has no direction, and stays.
+        norm: torch.Tensor = torch.linalg.vector_norm(x, order, dim=axis, keepdim=True)
+        return x / norm.masked_fill(norm == 0, 1)
+
+    return unit_length

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
 import torch
 
@@ -17,6 +18,13 @@ def _product(x: torch.Tensor, axes: Axes, keepdim: bool) -> torch.Tensor:
     return x
 
 
+def _mean(x: torch.Tensor, axes: Axes, keepdim: bool) -> torch.Tensor:
+    if x.is_floating_point():
+        return torch.mean(x, axes, keepdim)
+    count = prod(x.shape[axis] for axis in axes)
+    return torch.div(torch.sum(x, axes, keepdim, dtype=x.dtype), count, rounding_mode="trunc")
+
+
 def _l2(x: torch.Tensor, axes: Axes, keepdim: bool) -> torch.Tensor:
     norm: torch.Tensor = torch.linalg.vector_norm(x, dim=axes, keepdim=keepdim)
     return norm
@@ -27,7 +35,7 @@ _REDUCTIONS: dict[str, Callable[[torch.Tensor, Axes, bool], torch.Tensor]] = {
     "ReduceL2": _l2,
     "ReduceLogSumExp": lambda x, axes, keepdim: torch.logsumexp(x, axes, keepdim),
     "ReduceMax": lambda x, axes, keepdim: torch.amax(x, axes, keepdim),
-    "ReduceMean": lambda x, axes, keepdim: torch.mean(x, axes, keepdim),
+    "ReduceMean": _mean,
     "ReduceMin": lambda x, axes, keepdim: torch.amin(x, axes, keepdim),
     "ReduceProd": _product,
     "ReduceSum": lambda x, axes, keepdim: torch.sum(x, axes, keepdim, dtype=x.dtype),
