@@ -1,4 +1,4 @@
-"""The dtype that references compute in."""
+"""The dtype that references compute in, and that cuBLAS adds up in."""
 
 from __future__ import annotations
 
@@ -30,3 +30,12 @@ def computing_in(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         _override.reset(token)
+
+
+def sum_in_float32() -> None:
+    """Let cuBLAS add up products of fp16 and bf16 in float32 to the end, in this whole process.
+
+    By default PyTorch lets it round the parts of a sum that it splits.
+    """
+    torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False

@@ -16,6 +16,7 @@ from ridgeline_kernels.measuring.inputs import Builder
 from ridgeline_kernels.measuring.judging import rough_outputs, true_outputs
 from ridgeline_kernels.measuring.machine import Machine, this_machine
 from ridgeline_kernels.measuring.timer import GpuTimer, Timer, Timing
+from ridgeline_kernels.numerics import sum_in_float32
 
 
 class Bench:
@@ -56,8 +57,12 @@ class Bench:
 
 
 def gpu_bench(cases: Iterable[Case] | None = None) -> Bench:
-    """A bench on the current CUDA device. Raises BackendError if there is none."""
+    """A bench on the current CUDA device, where cuBLAS adds up in float32 as our kernels do.
+
+    Raises BackendError if there is none.
+    """
     machine = this_machine()
+    sum_in_float32()
     device = torch.device("cuda")
     builder = Builder(all_cases() if cases is None else cases, device, machine.l2_bytes)
     return Bench(builder, device, GpuTimer(), machine)

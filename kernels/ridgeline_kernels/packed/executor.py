@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ridgeline_kernels.errors import ArgumentError, BackendError
+from ridgeline_kernels.numerics import sum_in_float32
 from ridgeline_kernels.packed.feeding import complete_feed, padded_outputs
 from ridgeline_kernels.packed.folding import CPU, Constants
 from ridgeline_kernels.packed.graph import Constant, Graph
@@ -59,9 +60,13 @@ class PackedModel:
         outputs: the graph's outputs to compute, all by default; what only others need is left out
         seed:    where a file of weights is missing, take random ones drawn from this seed: graphs travel without
 
+        On a CUDA device cuBLAS accumulates in float32 from then on, in this whole process: see `sum_in_float32`.
+
         Raises GraphError, ArgumentError, BackendError.
         """
         place = _device(device)
+        if place.type == "cuda":
+            sum_in_float32()
         graph = read_graph(Path(path), allow_missing_weights=seed is not None)
         wanted = list(graph.outputs if outputs is None else dict.fromkeys(outputs))
         for name in wanted:

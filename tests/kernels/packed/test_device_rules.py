@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ridgeline_kernels.packed import executor
 from ridgeline_kernels.packed.folding import Constants
 from ridgeline_kernels.packed.program import BoundProgram, make_program
 from ridgeline_kernels.packed.reading import read_graph
@@ -48,6 +51,37 @@ def pretended_run(path: Path, device: torch.device) -> dict[str, torch.Tensor]:
         }
         with _NoCopies():
             return bound.run(feed)
+
+
+@pytest.fixture
+def sums() -> Iterator[Callable[[], list[bool]]]:
+    """What says whether cuBLAS may round parts of sums of fp16 and bf16: it may at first, and as before afterwards."""
+    matmul = torch.backends.cuda.matmul
+
+    def allowed() -> list[bool]:
+        return [matmul.allow_fp16_reduced_precision_reduction, matmul.allow_bf16_reduced_precision_reduction]
+
+    def allow(fp16: bool, bf16: bool) -> None:
+        matmul.allow_fp16_reduced_precision_reduction = fp16
+        matmul.allow_bf16_reduced_precision_reduction = bf16
+
+    before = allowed()
+    allow(True, True)
+    yield allowed
+    allow(*before)
+
+
+def test_loading_on_a_gpu_keeps_sums_in_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sums: Callable[[], list[bool]]
+) -> None:
+    path = save(bert(), tmp_path)
+    nothing = SimpleNamespace(graph=None, program=None, bound=None, planned=None)
+    monkeypatch.setattr(executor, "_device", torch.device)
+    monkeypatch.setattr(executor, "_load", lambda *_: nothing)
+    executor.PackedModel.load(path, "cpu")
+    assert sums() == [True, True]
+    executor.PackedModel.load(path, "cuda:0")
+    assert sums() == [False, False]
 
 
 def test_an_encoder_waits_for_nothing(tmp_path: Path) -> None:

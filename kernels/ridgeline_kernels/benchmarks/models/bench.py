@@ -23,6 +23,7 @@ from ridgeline_kernels.benchmarks.models.stopwatch import Stopwatch, WallStopwat
 from ridgeline_kernels.benchmarks.models.weights import write_with_weights
 from ridgeline_kernels.errors import GraphFileError
 from ridgeline_kernels.measuring.timer import GpuTimer
+from ridgeline_kernels.numerics import sum_in_float32
 from ridgeline_kernels.op import references_everywhere
 from ridgeline_kernels.packed.buckets import Bucket, choose, make_buckets
 from ridgeline_kernels.packed.cuda_graphs import GraphedModel
@@ -32,6 +33,8 @@ from ridgeline_kernels.packing import cu_seqlens_of
 
 MAX_TOKENS = 65536
 """The largest bucket: no batch of the benchmark is larger."""
+SERVER_TOKENS = 16384
+"""The largest bucket of a server on a GPU that is told of no other."""
 BUDGET_BYTES = 24 << 30
 LATENCY_TOKENS = 16
 _JUDGED_TOKENS = 2048
@@ -49,8 +52,9 @@ class Setup:
     is_quick: bool = False
 
     def __call__(self) -> ModelBench:
-        """The bench."""
+        """The bench, in whose process cuBLAS adds up in float32, for rivals too."""
         device = torch.device(self.device)
+        sum_in_float32()
         if device.type == "cpu":
             # A trial: threads that wait for each other on a busy machine would be all that it shows.
             torch.set_num_threads(1)
@@ -81,7 +85,7 @@ class ModelBench:
         self._peaks = peaks
 
     def prepare(self, model: str, variant: str, batches: Sequence[Sequence[int]] | None) -> WarmUp:
-        """Load a model and capture the graphs of the batches' buckets, or of every bucket that a server has.
+        """Load a model and capture the graphs of the batches' buckets, or of every bucket that a server has by default.
 
         What follows on the same model and variant runs on these.
         """
@@ -90,7 +94,7 @@ class ModelBench:
         packed = self._packed(model, variant)
         self._synchronize()
         load_s = time.perf_counter() - begin
-        buckets = make_buckets(MAX_TOKENS) if batches is None else _buckets(batches)
+        buckets = make_buckets(SERVER_TOKENS) if batches is None else _buckets(batches)
         graphed = GraphedModel(packed, buckets, BUDGET_BYTES)
         report = graphed.warmup()
         self._last = ((model, variant), graphed)

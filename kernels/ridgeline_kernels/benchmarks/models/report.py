@@ -123,8 +123,8 @@ def _warmups(results: Results) -> Table:
     if not results.warmups:
         return []
     lines = [
-        "Kernels were compiled before. The rows with the most graphs are of every bucket that a server captures, the "
-        "others of those that the batches here need.",
+        "Kernels were compiled before. The rows with the most graphs are of every bucket that a server captures, up "
+        "to 16,384 tokens, the others of those that the batches here need.",
         "",
         "| model | runner | weights, MB | load, s | graphs | capture, s | their memory, MB |",
         "|---|---|--:|--:|--:|--:|--:|",
