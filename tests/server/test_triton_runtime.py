@@ -18,13 +18,13 @@ from ridgeline_kernels.errors import KernelError
 from ridgeline_server.engine.packing import pack
 from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.request import Batch, Float32Array
-from ridgeline_server.runtimes import triton_runtime
+from ridgeline_server.runtimes import triton_peak, triton_runtime
 from ridgeline_server.runtimes.base import DeviceLostError, Plan, Runtime
 from ridgeline_server.runtimes.devices import CPU, Device
 from ridgeline_server.runtimes.pooling import pooled
 from ridgeline_server.runtimes.selection import load_runtime, make_plan
 from ridgeline_server.runtimes.token_grid import TokenGrid
-from ridgeline_server.runtimes.triton_peak import measure_peak
+from ridgeline_server.runtimes.triton_peak import _product, measure_peak
 from ridgeline_server.runtimes.triton_runtime import TritonRuntime, packed_feed
 from ridgeline_server.tasks.feature_extraction import POOLINGS
 from ridgeline_server.tuning.offline import Offline, mixed_batches
@@ -215,6 +215,37 @@ def test_offline_passes_run_packed_batches(packed_bundle: Bundle) -> None:
 def test_a_peak_is_measured_by_a_product(precision: str, is_known: bool) -> None:
     peak = measure_peak(precision, torch.device("cpu"), size=64)
     assert (peak is not None and peak > 0) is is_known
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "fp8"])
+def test_a_probe_draws_no_more_than_it_multiplies(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[torch.Tensor] = []
+    for name in ("rand", "randint"):
+        draw = getattr(torch, name)
+        monkeypatch.setattr(
+            torch, name, lambda *args, draw=draw, **options: drawn.append(draw(*args, **options)) or drawn[-1]
+        )
+    _product(precision, torch.device("cpu"), 64)
+    size = {"fp32": 4, "fp16": 2}.get(precision, 1)
+    assert [(tuple(each.shape), each.element_size()) for each in drawn] == [((64, 64), size)] * 2
+    if precision == "fp8":
+        assert min(each.view(torch.float8_e4m3fn).float().min() for each in drawn) >= 0
+        assert max(each.view(torch.float8_e4m3fn).float().max() for each in drawn) == 1
+
+
+def test_a_probe_gives_its_memory_back_where_pytorch_lets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[None] = []
+
+    def refuse() -> None:
+        calls.append(None)
+        raise RuntimeError("captures_underway.empty() INTERNAL ASSERT FAILED")
+
+    monkeypatch.setattr(torch.cuda, "empty_cache", refuse)
+    monkeypatch.setattr(triton_peak, "_measured", lambda *_: 2e12)
+    assert measure_peak("fp16", torch.device("cuda", 0)) == 2e12
+    assert len(calls) == 1
+    assert measure_peak("fp16", torch.device("cpu")) == 2e12
+    assert len(calls) == 1
 
 
 def test_only_the_worker_of_a_packed_plan_imports_torch(packed_bundle: Bundle) -> None:
