@@ -18,8 +18,9 @@ from dataclasses import dataclass
 
 from ridgeline_kernels.errors import ArgumentError
 
-MEAN_LENGTHS = (129, 64, 33, 16, 8)
-"""Tokens a sequence in the buckets of one size; from 129 and from 33 on attention takes the next larger tiles."""
+MEAN_LENGTHS = (129, 64, 33, 12, 3)
+"""Tokens a sequence in the buckets of one size; from 129 and from 33 on attention takes the next larger tiles. Labels
+of one word have 3: below that, large batches run without a graph."""
 
 _FIRST_TOKENS = (16, 32, 64, 96, 128, 192, 256)
 _STEPS = 4

@@ -7,7 +7,8 @@ from typing import Protocol
 
 import torch
 
-_LARGEST_GRAPH_BYTES = 64 << 20
+# A graph of some hundred kernels takes less. What is above is a neighbour's on the same GPU.
+_LARGEST_GRAPH_BYTES = 4 << 20
 
 Work = Callable[[], None]
 
@@ -25,7 +26,10 @@ class Capturer(Protocol):
         """
 
     def used_bytes(self) -> int:
-        """Device memory that this process has taken since the capturer was made, caches given back."""
+        """Device memory that this process has taken since the capturer was made, caches given back.
+
+        Raises RuntimeError where it cannot be told any more, as may be after a capture that failed.
+        """
 
     def restart(self) -> None:
         """Capture what follows into memory of its own: that of graphs that are gone is free again."""
@@ -39,6 +43,7 @@ class CudaCapturer:
         self._pool = torch.cuda.graph_pool_handle()
         self._stream = torch.cuda.Stream(device)
         self._driver_bytes = 0
+        self._may_empty_cache = True
         torch.cuda.empty_cache()
         self._reserved_at_start = torch.cuda.memory_reserved(device)
 
@@ -53,12 +58,18 @@ class CudaCapturer:
         """See `Capturer`. Calls that other threads make on the device meanwhile are none of the capture's business."""
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize(self._device)
-        torch.cuda.empty_cache()
+        self._empty_cache()
         before = self._free_bytes()
         current = torch.cuda.current_stream(self._device)
         try:
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
                 work()
+        except torch.OutOfMemoryError:
+            # Raised by the work: the capture itself has ended well, or its own error would be the one here.
+            raise
+        except Exception:
+            self._may_empty_cache = False
+            raise
         finally:
             # Where the capture itself fails at its end, PyTorch leaves its stream the current one.
             torch.cuda.set_stream(current)
@@ -68,8 +79,8 @@ class CudaCapturer:
         return replay
 
     def used_bytes(self) -> int:
-        """See `Capturer`."""
-        torch.cuda.empty_cache()
+        """See `Capturer`. After a capture that failed, caches are among it."""
+        self._empty_cache()
         return torch.cuda.memory_reserved(self._device) - self._reserved_at_start + self._driver_bytes
 
     def restart(self) -> None:
@@ -77,6 +88,23 @@ class CudaCapturer:
         self._pool = torch.cuda.graph_pool_handle()
         self._driver_bytes = 0
 
+    def _empty_cache(self) -> None:
+        """Give cached memory back.
+
+        Not after a capture that failed: where it did so at its end, PyTorch holds it to be underway for good, and
+        emptying the cache fails then.
+        """
+        if self._may_empty_cache:
+            torch.cuda.empty_cache()
+
     def _free_bytes(self) -> int:
         """Memory free on the device, and that of PyTorch's reserve."""
         return int(torch.cuda.mem_get_info(self._device)[0]) + torch.cuda.memory_reserved(self._device)
+
+
+def used_bytes(capturer: Capturer) -> int | None:
+    """See `Capturer.used_bytes`; None where it cannot be told."""
+    try:
+        return capturer.used_bytes()
+    except RuntimeError:
+        return None

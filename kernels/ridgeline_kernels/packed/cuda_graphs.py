@@ -3,34 +3,44 @@
 warmup()   the largest bucket that the budget allows first, so that its memory serves all others; then from the
            smallest up, since small batches gain most
 run(feed)  the batch is copied into the inputs' buffer, padded to its bucket, the graph replayed, and the batch's
-           rows of the outputs are copied out; without a fitting bucket the model runs as it is
+           rows of the outputs are copied out; without a fitting bucket the model runs as it is, which is logged once
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Protocol
 
 import torch
 
-from ridgeline_kernels.packed.buckets import Bucket, BucketTable
-from ridgeline_kernels.packed.capture import Capturer, CudaCapturer, Work
+from ridgeline_kernels.packed.buckets import MEAN_LENGTHS, Bucket, BucketTable
+from ridgeline_kernels.packed.capture import Capturer, CudaCapturer, Work, used_bytes
 from ridgeline_kernels.packed.static_buffers import (
-    CU_SEQLENS,
     ID_BYTES,
     Feed,
     OutputForm,
     StaticInputs,
     StaticOutputs,
+    as_models_take_it,
+    one_token_each,
     probe,
     sizes,
 )
 from ridgeline_kernels.packed.turns import Turns
 from ridgeline_kernels.packed.warmup import WarmupReport
 
+log = logging.getLogger(__name__)
+
 Outputs = dict[str, torch.Tensor]
+
+_TOO_LARGE = "their memory would exceed the budget"
+_SPENT = "the budget is spent"
+_UNKNOWN = "after a failed capture, the memory that graphs take cannot be told"
+# For each class of attention a number of tokens that is odd, as no bucket's is.
+_ODD_SIZES = tuple(Bucket(3 * length | 1, 3) for length in MEAN_LENGTHS)
 
 
 class Model(Protocol):
@@ -72,6 +82,7 @@ class GraphedModel:
         self._table = BucketTable(())
         self._inputs = StaticInputs(model.inputs, (), self.device)
         self._outputs = StaticOutputs({}, (), self.device)
+        self._has_told = False
 
     @property
     def captured(self) -> tuple[Bucket, ...]:
@@ -95,7 +106,8 @@ class GraphedModel:
     def warmup(self) -> WarmupReport:
         """Run and capture the buckets until the budget is spent; what is captured serves from then on.
 
-        A bucket that cannot be captured is named in the report, with the reason, and runs without a graph. To be called
+        A bucket that cannot be captured is named in the report, with the reason, and runs without a graph. It is run
+        here all the same, as are batches of odd sizes, so that no kernel is left to be compiled later. To be called
         once, before runs.
 
         Raises what a run of the model raises that is no matter of memory.
@@ -113,7 +125,10 @@ class GraphedModel:
             self._inputs = StaticInputs(self.model.inputs, fitting, self.device)
             self._outputs = StaticOutputs(forms, fitting, self.device)
             self._capture_all(fitting, self._capturer, eager)
-            used = self._capturer.used_bytes()
+            refused = [bucket for bucket, reason in eager.items() if reason in (_TOO_LARGE, _SPENT, _UNKNOWN)]
+            for room in (*_ODD_SIZES, *refused):
+                self._warm(room, self._capturer)
+            used = used_bytes(self._capturer) or 0
         self._table = BucketTable(self._graphs)
         buffers = self._inputs.size_bytes + self._outputs.size_bytes
         seconds = time.perf_counter() - begin
@@ -131,7 +146,8 @@ class GraphedModel:
         bucket = self.bucket_of(tokens, sequences)
         with torch.inference_mode(), _on(self.device), self._turns.turn():
             if bucket is None:
-                return self.model.run(_as_graphs_take_it(feed, self.device))
+                self._tell(tokens, sequences)
+                return self.model.run(as_models_take_it(feed, self.device))
             self._inputs.fill(bucket, feed)
             self._graphs[bucket]()
             return {name: rows.clone() for name, rows in self._rows(bucket, tokens, sequences).items()}
@@ -164,7 +180,7 @@ class GraphedModel:
             if needed <= self.budget_bytes:
                 fitting.append(bucket)
             else:
-                eager[bucket] = "their memory would exceed the budget"
+                eager[bucket] = _TOO_LARGE
         return fitting[::-1]
 
     def _capture_all(self, fitting: Sequence[Bucket], capturer: Capturer, eager: dict[Bucket, str]) -> None:
@@ -172,15 +188,17 @@ class GraphedModel:
         while waiting and not self._graphs:
             largest = waiting.pop()
             reason = self._capture(largest, capturer)
-            if not reason and capturer.used_bytes() > self.budget_bytes:
+            if not reason and (used_bytes(capturer) or 0) > self.budget_bytes:
                 reason = "their memory exceeded the budget"
                 self._graphs.clear()
-                capturer.restart()
             if reason:
                 eager[largest] = reason
+                # No graph holds the pool, whether one was captured there or failed half-way.
+                capturer.restart()
         for index, bucket in enumerate(waiting):
-            if capturer.used_bytes() >= self.budget_bytes:
-                eager.update(dict.fromkeys(waiting[index:], "the budget is spent"))
+            used = used_bytes(capturer)
+            if used is None or used >= self.budget_bytes:
+                eager.update(dict.fromkeys(waiting[index:], _UNKNOWN if used is None else _SPENT))
                 return
             reason = self._capture(bucket, capturer)
             if reason:
@@ -195,7 +213,7 @@ class GraphedModel:
             for name, output in self.model.run(inputs).items():
                 outputs[name].copy_(output)
 
-        self._inputs.fill(bucket, _one_token_each(bucket, self.device))
+        self._inputs.fill(bucket, one_token_each(bucket, self.device))
         try:
             capturer.warm(work)
         except torch.OutOfMemoryError:
@@ -208,25 +226,33 @@ class GraphedModel:
             return f"capturing failed: {' '.join(str(error).split())[:200] or type(error).__name__}"
         return ""
 
+    def _warm(self, room: Bucket, capturer: Capturer) -> None:
+        """Run a batch of this size as `Slot` runs it without a graph; without memory for it, do not."""
+        with suppress(torch.OutOfMemoryError):
+            flat = torch.zeros(self._inputs.size(room), dtype=torch.int32, device=self.device)
+            self._inputs.fill(room, one_token_each(room, self.device), flat)
+            feed = self._inputs.views(room, flat)
+
+            def work() -> None:
+                self.model.run(feed)
+
+            capturer.warm(work)
+
+    def _tell(self, tokens: int, sequences: int) -> None:
+        """Log the first batch that no bucket has room for, where others have."""
+        if self._graphs and not self._has_told:
+            self._has_told = True
+            log.warning(
+                "a batch of %d tokens in %d sequences has no CUDA graph and runs kernel by kernel, as will all of its "
+                "like: this is said once",
+                tokens,
+                sequences,
+            )
+
     def _rows(self, bucket: Bucket, tokens: int, sequences: int) -> Outputs:
         """A batch's rows of the outputs, in the graphs' memory."""
         views = self._outputs.views(bucket.tokens, bucket.sequences)
         return {name: self._outputs.forms[name].part(view, tokens, sequences) for name, view in views.items()}
-
-
-def _one_token_each(bucket: Bucket, device: torch.device) -> Feed:
-    """A batch that any model takes, however few positions it has: what a graph does depends on shapes alone."""
-    count = min(bucket.tokens, bucket.sequences)
-    ids = torch.zeros(1, count, dtype=torch.int32, device=device)
-    bounds = torch.arange(bucket.sequences + 1, dtype=torch.int32, device=device).clamp(max=count)
-    return {"input_ids": ids, CU_SEQLENS: bounds}
-
-
-def _as_graphs_take_it(feed: Feed, device: torch.device) -> Feed:
-    """The inputs in the shapes and on the device that the model itself asks for."""
-    shaped = {name: value.reshape(-1) if name == CU_SEQLENS else value.reshape(1, -1) for name, value in feed.items()}
-    shaped[CU_SEQLENS] = shaped[CU_SEQLENS].int()
-    return {name: value.to(device, non_blocking=True) for name, value in shaped.items()}
 
 
 def _on(device: torch.device) -> AbstractContextManager[object]:

@@ -2,8 +2,9 @@
 
 All graphs share one buffer of inputs and one of each output, as large as the largest bucket needs, and each sees it
 through views of its own sizes. The inputs of a bucket lie end to end, so that a batch packed on the host arrives in one
-copy: int32 [tokens] for each input by token, then cu_seqlens, int32 [sequences + 1]. A batch is padded to its bucket
-whole: nothing of an earlier batch, of another bucket even, is ever read as an id.
+copy: int32 [tokens] for each input by token, then cu_seqlens, int32 [sequences + 1], each from a multiple of 16 bytes
+on, whatever the sizes: Triton compiles kernels anew for pointers that are none. A batch is padded to its bucket whole:
+nothing of an earlier batch, of another bucket even, is ever read as an id.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ridgeline_kernels.packing import cu_seqlens_of, positions_of
 
 CU_SEQLENS = "cu_seqlens"
 ID_BYTES = 4
+_ALIGNED_IDS = 16 // ID_BYTES
 _TOKEN_INPUTS = ("input_ids", "token_type_ids", "position_ids")
 
 Feed = Mapping[str, torch.Tensor]
@@ -61,16 +63,16 @@ class StaticInputs:
 
     def size(self, bucket: Bucket) -> int:
         """Numbers that a bucket's inputs take."""
-        return len(self.names) * bucket.tokens + bucket.sequences + 1
+        return len(self.names) * _aligned(bucket.tokens) + bucket.sequences + 1
 
     def views(self, bucket: Bucket, flat: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """A bucket's inputs by name, int32 [1, tokens] and [sequences + 1], in the buffer or in one like it."""
         flat = self.flat if flat is None else flat
+        step = _aligned(bucket.tokens)
         views = {
-            name: flat[index * bucket.tokens : (index + 1) * bucket.tokens].view(1, -1)
-            for index, name in enumerate(self.names)
+            name: flat[index * step : index * step + bucket.tokens].view(1, -1) for index, name in enumerate(self.names)
         }
-        views[CU_SEQLENS] = flat[len(self.names) * bucket.tokens : self.size(bucket)]
+        views[CU_SEQLENS] = flat[len(self.names) * step : self.size(bucket)]
         return views
 
     def fill(self, bucket: Bucket, feed: Feed, flat: torch.Tensor | None = None) -> None:
@@ -94,6 +96,26 @@ class StaticInputs:
             value = feed[name].reshape(-1)
             ids[: value.numel()].copy_(value, non_blocking=True)
             ids[value.numel() :].zero_()
+
+
+def one_token_each(bucket: Bucket, device: torch.device) -> Feed:
+    """A batch that any model takes, however few positions it has: what a graph does depends on shapes alone."""
+    count = min(bucket.tokens, bucket.sequences)
+    ids = torch.zeros(1, count, dtype=torch.int32, device=device)
+    bounds = torch.arange(bucket.sequences + 1, dtype=torch.int32, device=device).clamp(max=count)
+    return {"input_ids": ids, CU_SEQLENS: bounds}
+
+
+def as_models_take_it(feed: Feed, device: torch.device) -> Feed:
+    """The inputs in the shapes and on the device that the model itself asks for."""
+    shaped = {name: value.reshape(-1) if name == CU_SEQLENS else value.reshape(1, -1) for name, value in feed.items()}
+    shaped[CU_SEQLENS] = shaped[CU_SEQLENS].int()
+    return {name: value.to(device, non_blocking=True) for name, value in shaped.items()}
+
+
+def _aligned(count: int) -> int:
+    """The least count of ids, no smaller, whose bytes are a multiple of 16."""
+    return -(-count // _ALIGNED_IDS) * _ALIGNED_IDS
 
 
 def _positions(bounds: torch.Tensor, tokens: int) -> torch.Tensor:

@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping
 
 import torch
 
+from ridgeline_kernels.packed.buckets import Bucket
+from ridgeline_kernels.packed.cuda_graphs import GraphedModel
 from ridgeline_kernels.packing import spans
 
 DIM = 3
+PLENTY = 1 << 40
 
 
 class MadeUpModel:
@@ -74,3 +77,18 @@ def batch(lengths: list[int], seed: int = 0) -> dict[str, torch.Tensor]:
         "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
         "cu_seqlens": bounds,
     }
+
+
+def graphed(
+    buckets: tuple[Bucket, ...] = (Bucket(16, 4), Bucket(64, 4), Bucket(64, 16)),
+    budget_bytes: int = PLENTY,
+    model: MadeUpModel | None = None,
+    capturer: Rerunner | None = None,
+) -> GraphedModel:
+    """A graphed model of these buckets, not warmed up."""
+    return GraphedModel(model or MadeUpModel(), buckets, budget_bytes, capturer=capturer or Rerunner())
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether the outputs are equal."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in other)

@@ -54,13 +54,18 @@ def test_a_chosen_bucket_has_room_and_no_other_has_less(tokens: int, mean: int) 
         assert chosen == min(fitting)
 
 
-@pytest.mark.parametrize("mean", [8, 16, 33, 64, 129, 512])
+@pytest.mark.parametrize("mean", [3, 4, 8, 12, 16, 33, 64, 129, 512])
 def test_batches_of_any_usual_mean_length_have_a_bucket_of_their_size(mean: int) -> None:
     buckets = make_buckets(16384)
     for tokens in range(mean, 16385, 97):
         chosen = choose(buckets, tokens, tokens // mean)
         assert chosen is not None
         assert chosen.tokens == next(step for step in token_steps(16384) if step >= tokens)
+
+
+@pytest.mark.parametrize("count", [129, 171, 1000, 5000])
+def test_labels_of_one_word_have_buckets(count: int) -> None:
+    assert choose(make_buckets(16384), 3 * count, count) is not None
 
 
 def test_long_texts_keep_the_tiles_of_long_texts() -> None:

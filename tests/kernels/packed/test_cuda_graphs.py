@@ -1,33 +1,16 @@
-"""Graphs by bucket, with a capturer that runs again instead of replaying: padding, budget, fallback, order."""
+"""Graphs by bucket, with a capturer that runs again instead of replaying: padding, fallback, order."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 import pytest
 import torch
 
 from ridgeline_kernels.errors import ArgumentError
-from ridgeline_kernels.packed.buckets import Bucket, make_buckets
-from ridgeline_kernels.packed.cuda_graphs import GraphedModel
+from ridgeline_kernels.packed.buckets import Bucket
 from ridgeline_kernels.packed.static_buffers import StaticInputs
-from tests.kernels.packed.made_up_model import MadeUpModel, Rerunner, batch
-
-PLENTY = 1 << 40
-
-
-def graphed(
-    buckets: tuple[Bucket, ...] = (Bucket(16, 4), Bucket(64, 4), Bucket(64, 16)),
-    budget_bytes: int = PLENTY,
-    model: MadeUpModel | None = None,
-    capturer: Rerunner | None = None,
-) -> GraphedModel:
-    return GraphedModel(model or MadeUpModel(), buckets, budget_bytes, capturer=capturer or Rerunner())
-
-
-def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in other)
+from tests.kernels.packed.made_up_model import MadeUpModel, batch, graphed, same
 
 
 @pytest.mark.parametrize(
@@ -90,16 +73,6 @@ def test_shorter_ids_and_other_integers_are_taken() -> None:
     assert same(subject.run(flat), subject.run(feed))
 
 
-def test_the_largest_comes_first_then_the_smallest() -> None:
-    model = MadeUpModel()
-    subject = graphed(model=model)
-    report = subject.warmup()
-    order = list(dict.fromkeys(model.runs[1:]))
-    assert order == [(64, 16), (16, 4), (64, 4)]
-    assert report.captured == subject.captured == (Bucket(16, 4), Bucket(64, 4), Bucket(64, 16))
-    assert report.describe().startswith("3 CUDA graphs of up to 64 tokens in ")
-
-
 def test_what_the_plan_says_is_too_large_runs_without_a_graph() -> None:
     subject = graphed(budget_bytes=40_000)
     report = subject.warmup()
@@ -110,35 +83,26 @@ def test_what_the_plan_says_is_too_large_runs_without_a_graph() -> None:
     assert same(subject.run(feed), MadeUpModel().run(feed))
 
 
-def test_what_turns_out_too_large_is_given_back_and_the_next_tried() -> None:
-    capturer = Rerunner(lambda captures: PLENTY + 1 if captures == 1 else 5)
-    subject = graphed(capturer=capturer)
-    report = subject.warmup()
-    assert report.captured == (Bucket(16, 4), Bucket(64, 4))
-    assert report.eager == {Bucket(64, 16): "their memory exceeded the budget"}
-    assert capturer.restarts == 1
+@pytest.mark.parametrize("tokens", [1, 2, 3, 5, 16, 513])
+def test_every_input_is_aligned_whatever_the_size(tokens: int) -> None:
+    inputs = StaticInputs(MadeUpModel.inputs, (), torch.device("cpu"))
+    room = Bucket(tokens, 3)
+    flat = torch.zeros(inputs.size(room), dtype=torch.int32)
+    views = inputs.views(room, flat)
+    assert [(view.data_ptr() - flat.data_ptr()) % 16 for view in views.values()] == [0] * 4
+    assert [view.numel() for view in views.values()] == [tokens, tokens, tokens, 4]
+    assert views["cu_seqlens"].data_ptr() + 16 == flat.data_ptr() + 4 * len(flat)
 
 
-def test_a_spent_budget_ends_the_warm_up() -> None:
-    capturer = Rerunner(lambda captures: PLENTY if captures >= 2 else 0)
-    report = graphed(capturer=capturer).warmup()
-    assert report.captured == (Bucket(16, 4), Bucket(64, 16))
-    assert report.eager == {Bucket(64, 4): "the budget is spent"}
-    assert report.graph_bytes == PLENTY
-
-
-def test_plans_are_asked_for_where_nothing_larger_fits() -> None:
-    class Planned(MadeUpModel):
-        asked = 0
-
-        def planned_bytes(self, tokens: int, sequences: int) -> int:
-            self.asked += 1
-            return super().planned_bytes(tokens, sequences)
-
-    model = Planned()
-    buckets = make_buckets(512)
-    assert graphed(buckets, model=model).warmup().captured == buckets
-    assert model.asked == 1
+def test_the_first_batch_without_a_bucket_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    subject = graphed()
+    subject.warmup()
+    subject.run(batch([5]))
+    assert not caplog.messages
+    for lengths in ([70], [1] * 20):
+        subject.run(batch(lengths))
+    (message,) = caplog.messages
+    assert message.startswith("a batch of 70 tokens in 1 sequences has no CUDA graph")
 
 
 def test_a_bucket_may_have_more_sequences_than_tokens() -> None:
@@ -146,69 +110,6 @@ def test_a_bucket_may_have_more_sequences_than_tokens() -> None:
     subject.warmup()
     feed = batch([1, 0, 0, 0, 0, 2])
     assert same(subject.run(feed), MadeUpModel().run(feed))
-
-
-def test_no_budget_means_no_graph() -> None:
-    subject = graphed(budget_bytes=0)
-    report = subject.warmup()
-    assert not report.captured
-    assert report.describe().startswith("no CUDA graph; 3 sizes run without one")
-    assert same(subject.run(batch([3])), MadeUpModel().run(batch([3])))
-
-
-class _Failing(Rerunner):
-    def __init__(self, error: Exception, at: str, calls: int):
-        super().__init__()
-        self._error, self._at, self._calls = error, at, calls
-
-    def _fail(self, at: str) -> None:
-        if at == self._at and self._calls:
-            self._calls -= 1
-            raise self._error
-
-    def warm(self, work: Callable[[], None]) -> None:
-        self._fail("warm")
-        super().warm(work)
-
-    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        self._fail("capture")
-        return super().capture(work)
-
-
-@pytest.mark.parametrize("at", ["warm", "capture"])
-def test_a_bucket_without_memory_runs_without_a_graph(at: str) -> None:
-    report = graphed(capturer=_Failing(torch.OutOfMemoryError("no memory"), at, 1)).warmup()
-    assert report.eager == {Bucket(64, 16): "out of memory"}
-    assert report.captured == (Bucket(16, 4), Bucket(64, 4))
-
-
-def test_what_cannot_be_captured_says_why() -> None:
-    subject = graphed(capturer=_Failing(RuntimeError("operation not\npermitted"), "capture", 99))
-    report = subject.warmup()
-    assert set(report.eager.values()) == {"capturing failed: operation not permitted"}
-    assert same(subject.run(batch([3])), MadeUpModel().run(batch([3])))
-
-
-def test_a_model_that_fails_is_no_matter_of_graphs() -> None:
-    with pytest.raises(RuntimeError, match="broken"):
-        graphed(capturer=_Failing(RuntimeError("broken"), "warm", 1)).warmup()
-
-
-def test_without_a_gpu_all_runs_are_the_models_own() -> None:
-    subject = GraphedModel(MadeUpModel(), make_buckets(64), PLENTY)
-    report = subject.warmup()
-    assert not report.captured
-    assert "cpu has no CUDA graphs" in report.describe()
-    assert same(subject.run(batch([3, 9])), MadeUpModel().run(batch([3, 9])))
-
-
-def test_outputs_that_cannot_be_cut_are_refused() -> None:
-    class Summing(MadeUpModel):
-        def run(self, feed: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:  # type: ignore[override]
-            return {"total": super().run(feed)["pooled"].sum(dim=0)}
-
-    with pytest.raises(ArgumentError, match=r"output total is \[3\] for 7 sequences of 11 tokens: it has neither"):
-        graphed(model=Summing()).warmup()
 
 
 @pytest.mark.parametrize(
