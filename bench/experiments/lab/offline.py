@@ -92,7 +92,7 @@ def shapes(model: LoadedModel, tokens: Sequence[Tokens]) -> dict[str, Any]:
         return normalize(pool(runtime.run(batch, 0).arrays[plan.outputs[0]], batch.lengths, pooling))
 
     ids = [entry.ids for entry in tokens]
-    alone = [embed([entry], plan.grid.fit(1, len(entry)))[0] for entry in ids]
+    alone = [embed([entry], plan.grid.shape_of([len(entry)]))[0] for entry in ids]
     by_shape: dict[str, float] = {}
     for rows, length in plan.grid.shapes:
         fitting = [index for index, entry in enumerate(ids) if len(entry) <= length]

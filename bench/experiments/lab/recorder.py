@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from experiments.lab.server import Server
 
-from ridgeline_server.runtimes.grid import Shape, ShapeGrid
+from ridgeline_server.runtimes.grid import Grid, Shape
 
 _POLL_S = 0.1
 
@@ -34,7 +34,7 @@ class Recorder:
         self._over.set()
         self._thread.join()
 
-    def batch_s(self, grid: ShapeGrid) -> dict[Shape, float]:
+    def batch_s(self, grid: Grid) -> dict[Shape, float]:
         """Mean seconds of each shape of the grid; of a shape that did not run, a fit over those that did.
 
         The fit is a + b·rows·length + c·rows·length², weighted so that relative errors count.

@@ -29,7 +29,7 @@ from ridgeline_server.engine.batch_costs import BatchCosts
 from ridgeline_server.engine.connection import FrameProtocol
 from ridgeline_server.engine.loading import LoadedModel, load_models
 from ridgeline_server.engine.messages import Done
-from ridgeline_server.engine.scheduler import Scheduler, Waiting
+from ridgeline_server.engine.scheduler import Queue, Waiting, make_scheduler
 from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.http.app import create_app
 from ridgeline_server.http.connection import REPLY
@@ -127,7 +127,7 @@ def engine_steps(model: LoadedModel, tokens: Sequence[Tokens]) -> dict[str, floa
     """Parts of what the engine does for each text; seconds of a batch are shared among its texts."""
     plan, loop_rows = model.served.plan, itertools.count(1)
     costs = BatchCosts(plan.grid, {(rows, length): 1e-3 + 2e-5 * rows * length for rows, length in plan.grid.shapes})
-    scheduler: Scheduler[Tokens] = Scheduler(plan.grid, 0.075)
+    scheduler: Queue[Tokens] = make_scheduler(plan.grid, 0.075)
     endless = itertools.cycle(tokens)
     sizes: list[int] = []
 
