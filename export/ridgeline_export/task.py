@@ -42,20 +42,25 @@ def model_class(config: Any, task: str) -> Any:
     return automatic
 
 
-def _trained_for(config: dict[str, Any]) -> str:
+def task_of(architecture: str) -> str | None:
+    """The task that a class of transformers is made for; None when there is no such class, or none such task."""
     import transformers
     from optimum.exporters.tasks import TasksManager
 
+    found = getattr(transformers, architecture, None)
+    try:
+        return str(TasksManager.infer_task_from_model(found)) if isinstance(found, type) else None
+    except ValueError:
+        return None
+
+
+def _trained_for(config: dict[str, Any]) -> str:
     names = config.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise ModelError(
             f"config.json names no architecture; say what the model is for with --task: {', '.join(TASKS)}"
         )
-    found = getattr(transformers, names[0], None)
-    try:
-        task = str(TasksManager.infer_task_from_model(found)) if isinstance(found, type) else None
-    except ValueError:
-        task = None
+    task = task_of(names[0])
     if task is None:
         raise UnsupportedModelError(
             f"the architecture {names[0]} names no task; say what the model is for with --task: {', '.join(TASKS)}"

@@ -73,8 +73,10 @@ def needed_copies(configs: Sequence[VariantConfig]) -> float:
         # An int8 file holds a quarter of fp32's bytes; while it is made, a full copy lies beside it.
         copies += 1 + (1 if quantized else 0) + len(quantized) / 2
     if packed:
-        # The fp32 graph that the others are checked against, and half a copy for one being tried.
-        copies += 1.5 + sum(1 if isinstance(config, PackedFp32) else 0.5 for config in packed)
-        # Calibration reads a graph of its own.
-        copies += 1 if any(isinstance(config, PackedInt8 | PackedFp8) for config in packed) else 0
+        # The fp32 graph that the others are checked against.
+        copies += 1 + sum(1 if isinstance(config, PackedFp32) else 0.5 for config in packed)
+        # What ONNX Runtime is given in place of a graph whose arithmetic of 16 bits it lacks.
+        copies += 0.5 if any(not isinstance(config, PackedFp32) for config in packed) else 0
+        # Calibration reads a graph of its own; a graph over codes is tried before it is kept.
+        copies += 1.5 if any(isinstance(config, PackedInt8 | PackedFp8) for config in packed) else 0
     return copies

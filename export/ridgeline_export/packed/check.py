@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ridgeline_export.errors import ConversionError
 from ridgeline_export.packed.check_node import check_node, describe
+from ridgeline_export.packed.check_shapes import check_shapes
 from ridgeline_export.packed.dialect import dialect
 from ridgeline_export.packed.specification import ValueSpec, graph_inputs, graph_outputs
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def check_packed(program: onnx_ir.Model) -> None:
-    """Hold a whole graph to dialect.json: its version, inputs, outputs by task, and every node.
+    """Hold a whole graph to dialect.json: its version, inputs, outputs by task, every node, and where shapes come from.
 
     Raises ConversionError, one sentence.
     """
@@ -22,6 +23,7 @@ def check_packed(program: onnx_ir.Model) -> None:
     _check_inputs(program.graph)
     _check_outputs(program.graph)
     _check_nodes(program)
+    check_shapes(program.graph)
 
 
 def check_ops(program: onnx_ir.Model) -> None:

@@ -19,18 +19,22 @@ def layer_linears(graph: onnx_ir.Graph) -> list[onnx_ir.Node]:
 
     A layer's linear leads to an attention, or to a place where the residual stream is added up. A head's leads to
     neither: nothing is added up after the last layer. An embedding's projection comes before any attention and leads
-    to one only through another linear. What does not depend on the texts, such as projected relative positions, is
-    computed from tables and belongs to no layer.
+    to one only through another linear. So do not the first layer's linears beside its attention, where both are added
+    to the stream at once: they meet an attention's result in that sum and no attention before it. What does not depend
+    on the texts, such as projected relative positions, is computed from tables and belongs to no layer.
     """
     nodes = list(graph)
     of_texts = _after(nodes, lambda node: any(_is_token_input(value) for value in node.inputs))
-    after_attention = _after(nodes, lambda node: is_ridgeline(node) and node.op_type in ATTENTIONS)
+    after_attention = _after(nodes, _attends)
     leading = _before(nodes, _joins)
-    direct = _before(nodes, lambda node: is_ridgeline(node) and node.op_type in ATTENTIONS, past_linears=False)
+    direct = _before(nodes, _attends, past_linears=False)
+    first = [node for node in nodes if node not in after_attention or _attends(node) or _joins(node)]
+    beside = _before(first, lambda node: node in after_attention and _joins(node) and not _attends(node))
+    beside -= _before([node for node in first if node not in after_attention or _attends(node)], _attends)
     return [
         node
         for node in nodes
-        if is_linear(node) and node in of_texts and node in (leading if node in after_attention else direct)
+        if is_linear(node) and node in of_texts and node in (leading if node in after_attention else direct | beside)
     ]
 
 
@@ -56,6 +60,10 @@ def readers(value: onnx_ir.Value) -> Iterator[tuple[onnx_ir.Node, int]]:
         yield use.node, use.idx
 
 
+def _attends(node: onnx_ir.Node) -> bool:
+    return is_ridgeline(node) and node.op_type in ATTENTIONS
+
+
 def _is_token_input(value: onnx_ir.Value | None) -> bool:
     return value is not None and value.is_graph_input() and value.name in ("input_ids", "token_type_ids")
 
@@ -63,7 +71,7 @@ def _is_token_input(value: onnx_ir.Value | None) -> bool:
 def _joins(node: onnx_ir.Node) -> bool:
     """True where an attention or the residual stream takes up what the layer computed."""
     if is_ridgeline(node):
-        if node.op_type in ATTENTIONS:
+        if _attends(node):
             return True
         residual = {"AddNorm": 1, "Linear": 3, "QuantizedLinear": 5}.get(node.op_type)
         return residual is not None and len(node.inputs) > residual and node.inputs[residual] is not None

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # Neither 0, 1 nor equal: torch.export would take such sizes for constants or for the same axis.
 _SAMPLE_LENGTHS = (5, 1, 8)
 _MAX_REACH = 4096
+# What a config may ask for beside the task's outputs, and what changes how they are given.
+_SETTINGS = {"return_dict": True, "use_cache": False, "_output_attentions": False, "output_hidden_states": False}
 
 
 def lower(model: Any, task: str, *, pooling: str | None = None, normalize: bool = False) -> onnx_ir.Model:
@@ -54,10 +56,11 @@ def lower(model: Any, task: str, *, pooling: str | None = None, normalize: bool 
 
 def _lower(model: Any, task: str, pooling: str | None, normalize: bool) -> onnx_ir.Model:
     from ridgeline_export.packed.packed_module import OUTPUTS
+    from ridgeline_export.packed.sequences import sequences
     from ridgeline_export.packed.weight_names import name_weights
 
     with prepared(model, task, pooling=pooling, normalize=normalize) as packed:
-        program = _export(packed, _inputs(model, _SAMPLE_LENGTHS, packed.offset))
+        program = _export(packed, sequences(model, _SAMPLE_LENGTHS, packed.offset))
     rows = ("pooled", "sentence_embedding") if normalize else ("pooled",)
     tidy(program, (*(rows if pooling else ()), *OUTPUTS[task]))
     name_weights(program.graph, model)
@@ -73,12 +76,13 @@ def prepared(model: Any, task: str, *, pooling: str | None = None, normalize: bo
     from ridgeline_export.packed.own_attention import adapted
     from ridgeline_export.packed.packed_module import OUTPUTS, PackedModule
     from ridgeline_export.packed.positions import position_offset
+    from ridgeline_export.packed.sequences import sequences
     from ridgeline_export.packed.trial import LENGTHS, Alone, compare
 
     attentions = Attentions(model)
-    with _settings(model, {"return_dict": True, "use_cache": False}):
-        offset = position_offset(model, _inputs(model, LENGTHS, None)["input_ids"])
-        inputs = _inputs(model, LENGTHS, offset)
+    with _settings(model, _SETTINGS), _unchunked(model):
+        offset = position_offset(model, sequences(model, LENGTHS, None)["input_ids"])
+        inputs = sequences(model, LENGTHS, offset)
         alone = Alone(model, inputs, OUTPUTS[task], rows=task == "text-classification")
         # Without a token for padding decoders' classifiers read the last token, which otherwise they look for. (They
         # find an earlier one in a text that itself ends with the token for padding; the packed graph never does.)
@@ -98,6 +102,7 @@ def _check(model: Any, task: str, pooling: str | None, normalize: bool) -> None:
     import torch
 
     from ridgeline_export.packed.packed_module import OUTPUTS, POOLS
+    from ridgeline_export.packed.positions import base_of
 
     name = type(model).__name__
     if task not in OUTPUTS:
@@ -108,7 +113,7 @@ def _check(model: Any, task: str, pooling: str | None, normalize: bool) -> None:
         )
     if normalize and pooling is None:
         raise UsageError(f"normalized embeddings need a pooling; name one of: {', '.join(POOLS)}")
-    if getattr(model.config, "is_encoder_decoder", False):
+    if getattr(model.config, "is_encoder_decoder", False) and getattr(base_of(model), "decoder", None) is not None:
         raise UnsupportedModelError(
             f"{name} is an encoder with a decoder; packed graphs are of one of them, such as T5EncoderModel"
         )
@@ -149,32 +154,6 @@ def _observe(model: Any, attentions: Attentions, ids: Tensor, offset: int | None
         base(input_ids=ids, **({} if offset is None else {"position_ids": torch.full_like(ids, offset)}))
 
 
-def _inputs(model: Any, lengths: tuple[int, ...], offset: int | None) -> dict[str, Tensor]:
-    """Random sequences end to end, as a packed graph takes them; no token is padding.
-
-    offset: None for a model without positions
-    """
-    import torch
-
-    from ridgeline_export.packed.positions import has_types
-
-    generator = torch.Generator().manual_seed(0)
-    tokens = sum(lengths)
-    vocabulary = int(model.get_input_embeddings().num_embeddings)
-    ids = torch.randint(0, vocabulary, (1, tokens), generator=generator)
-    special = {getattr(model.config, f"{kind}_token_id", None) for kind in ("pad", "bos", "eos", "mask", "cls", "sep")}
-    plain = next((number for number in range(vocabulary - 1, -1, -1) if number not in special), 0)
-    inputs = {
-        "input_ids": torch.where(torch.isin(ids, torch.tensor([n for n in special if type(n) is int])), plain, ids)
-    }
-    if has_types(model):
-        inputs["token_type_ids"] = torch.randint(0, model.config.type_vocab_size, (1, tokens), generator=generator)
-    if offset is not None:
-        inputs["position_ids"] = torch.cat([torch.arange(length) for length in lengths])[None]
-    inputs["cu_seqlens"] = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
-    return inputs
-
-
 def _export(packed: Any, sample: dict[str, Any]) -> onnx_ir.Model:
     import torch
     from transformers.exporters.configs import OnnxConfig
@@ -203,6 +182,20 @@ def _settings(model: Any, wanted: dict[str, Any]) -> Iterator[None]:
                         setattr(config, name, value)
                         undo.callback(setattr, config, name, before)
         yield
+
+
+@contextmanager
+def _unchunked(model: Any) -> Iterator[None]:
+    """Feed-forwards take all tokens at once: layers copy the size of chunks from their config."""
+    name = "chunk_size_feed_forward"
+    before = {module: vars(module)[name] for module in model.modules() if vars(module).get(name)}
+    try:
+        for module in before:
+            setattr(module, name, 0)
+        yield
+    finally:
+        for module, size in before.items():
+            setattr(module, name, size)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ridgeline_export.errors import ConversionError
+from ridgeline_export.packed.check_shapes import check_shapes
 from ridgeline_export.packed.dialect import dialect
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ def tidy(program: onnx_ir.Model, outputs: Sequence[str]) -> None:
     """Bring an exported graph into the dialect's form, in place.
 
     outputs: the graph's outputs by name, in order; others are dropped with what computes them alone
-    Raises ConversionError naming the node or axis that the dialect has no room for.
+    Raises ConversionError naming the node or axis that the dialect has no room for, or a shape made of what the
+    tokens are.
     """
     from onnx_ir.passes import common
 
@@ -34,6 +36,7 @@ def tidy(program: onnx_ir.Model, outputs: Sequence[str]) -> None:
     _name_axes(graph)
     _name_initializers(graph)
     _check_nodes(program)
+    check_shapes(graph)
     _strip(program)
     law = dialect()
     program.ir_version = law.ir_version

@@ -11,9 +11,11 @@ from ridgeline_export.errors import ModelError, UnsupportedModelError, UsageErro
 from ridgeline_export.load import load_model
 from ridgeline_export.sentence_modules import SentenceModules, read_sentence_modules
 from ridgeline_export.source import Source
-from ridgeline_export.task import choose_task, model_class
+from ridgeline_export.task import choose_task, model_class, task_of
 
-_DECODER_TASKS = ("text-generation", "feature-extraction")
+_HEADS = ("text-classification", "token-classification", "question-answering")
+# What is not an encoder can do, the first when its config names no architecture.
+_TASKS = {"decoder": ("text-generation", "feature-extraction", *_HEADS), "half": ("feature-extraction", _HEADS[1])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +80,13 @@ def _read_config(directory: Path) -> Any:
 def _kind(config: Any) -> str:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as BOTH
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 
+    # An encoder that was saved alone no longer says that it has a decoder.
+    if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING and (config.is_encoder_decoder or config.model_type in BOTH):
+        return "half"
     if config.is_encoder_decoder:
-        if type(config) in MODEL_FOR_TEXT_ENCODING_MAPPING:
-            return "half"
         raise UnsupportedModelError(f"'{config.model_type}' is an encoder-decoder whose encoder cannot be had alone")
     if getattr(config, "is_decoder", False) or (config.model_type in CAUSAL and config.model_type not in MASKED):
         return "decoder"
@@ -92,8 +96,8 @@ def _kind(config: Any) -> str:
 def _task(config: Any, kind: str, task: str | None, *, embeds: bool) -> str:
     if kind == "encoder":
         return choose_task(config.to_dict(), task, embeds=embeds)
-    allowed = _DECODER_TASKS if kind == "decoder" else _DECODER_TASKS[1:]
-    chosen = task or ("feature-extraction" if embeds else allowed[0])
+    allowed = _TASKS[kind]
+    chosen = task or ("feature-extraction" if embeds else _made_for(config, kind))
     if chosen not in allowed:
         raise UsageError(
             f"--task '{task}' is not supported for '{config.model_type}'; supported are: {', '.join(allowed)}"
@@ -101,10 +105,26 @@ def _task(config: Any, kind: str, task: str | None, *, embeds: bool) -> str:
     return chosen
 
 
+def _made_for(config: Any, kind: str) -> str:
+    """The task of the architecture that config.json names; of an encoder-decoder the encoder is taken."""
+    allowed = _TASKS[kind]
+    name = next(iter(config.architectures or ()), None)
+    found = allowed[0] if name is None else task_of(name)
+    if kind == "half" and found not in _HEADS:
+        return allowed[0]
+    if found not in allowed:
+        purpose = f"for '{found}'" if found else "for no known task"
+        raise UnsupportedModelError(
+            f"{name} is made {purpose}; packed graphs of '{config.model_type}' models are for other tasks: "
+            f"say what to take the model for with --task: {', '.join(allowed)}"
+        )
+    return found
+
+
 def _loader(config: Any, kind: str, task: str) -> Any:
     from transformers import AutoModelForCausalLM, AutoModelForTextEncoding
 
-    if kind == "half":
+    if kind == "half" and task == "feature-extraction":
         return AutoModelForTextEncoding
     return AutoModelForCausalLM if task == "text-generation" else model_class(config, task)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from ridgeline_export.answers import Array, Model, answers, run_graph
 from ridgeline_export.config import PackedConfig, PackedFp8, PackedFp32, PackedInt8
 from ridgeline_export.convert import GRAPH_NAME, save_graph
 from ridgeline_export.corpus import Corpus
-from ridgeline_export.errors import ConversionError, UnsupportedModelError, disk_full, summary
+from ridgeline_export.errors import ConversionError, ExportError, UnsupportedModelError, UsageError, disk_full, summary
 from ridgeline_export.load import LoadedModel
 from ridgeline_export.packed.attach import attach_bodies
 from ridgeline_export.packed.calibrate import activation_maxima
@@ -77,11 +77,11 @@ class PackedGraphs:
     def write(self, config: PackedConfig, directory: Path) -> PackedVariant:
         """Write a variant into a directory.
 
-        Raises ConversionError when the model cannot be lowered, a weight has no place in the precision, or ONNX Runtime
-        cannot run the graph.
+        Raises ConversionError when the model cannot be lowered, a weight has no place in the precision, ONNX Runtime
+        cannot run the graph, or a library fails; OSError when the disk is full.
         """
         program = self._lowered()
-        with self.step(f"Making {config.name}"):
+        with self.step(f"Making {config.name}"), _conversion_errors(f"making {config.name}"):
             counts: dict[str, int] = {}
             if isinstance(config, PackedInt8 | PackedFp8):
                 program, counts = self._quantized(config)
@@ -103,8 +103,9 @@ class PackedGraphs:
             raise ConversionError(self._failure)
         if self._program is None:
             try:
-                self._lower()
-            except (ConversionError, UnsupportedModelError) as error:
+                with _conversion_errors("making the packed graph"):
+                    self._lower()
+            except ConversionError as error:
                 self._failure = f"{error}; {_INSTEAD}"
                 raise ConversionError(self._failure) from error
         assert self._program is not None
@@ -119,13 +120,8 @@ class PackedGraphs:
                 pooling=modules.pooling if modules else None,
                 normalize=bool(modules and modules.normalize),
             )
-        with self.step("Fusing the packed graph"):
-            try:
-                self.report = fuse(program)
-            except Exception as error:  # onnxscript's rewriter has errors of many types
-                if disk_full(error):
-                    raise
-                raise ConversionError(f"fusing the packed graph failed: {summary(error)}") from error
+        with self.step("Fusing the packed graph"), _conversion_errors("fusing the packed graph"):
+            self.report = fuse(program)
         with self.step("Checking the packed graph"):
             self._check(self._open(_save(program.clone(), self._place(PackedFp32.name))))
         self._program = program
@@ -158,8 +154,10 @@ class PackedGraphs:
         errors = []
         for program in (plain, smoothed):
             copy = program.clone()
-            model = self._runnable(copy, _save(copy, self._place(f"{config.name}-candidate")))
+            model = self._runnable(copy, _save(copy, self._place("candidate")))
             errors.append(_relative_error(calibration.expected, self._answers(model, calibration.batches)))
+            # Its files take room on the disk for as long as it is open, removed or not.
+            del model
         if errors[1] < errors[0]:
             return smoothed, counts | {"smoothed_inputs": inputs}
         return plain, counts
@@ -187,7 +185,7 @@ class PackedGraphs:
         """A saved graph as ONNX Runtime's CPU runs it: as it is, unless it has standard arithmetic of 16 bits."""
         copy = program.clone()
         if run_in_float32(copy):
-            path = _save(copy, self._place(f"{path.parent.name}-rounded"))
+            path = _save(copy, self._place("rounded"))
         return self._open(path)
 
     def _open(self, path: Path) -> Model:
@@ -200,6 +198,21 @@ class PackedGraphs:
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
         return directory
+
+
+@contextmanager
+def _conversion_errors(what: str) -> Iterator[None]:
+    """Whatever fails costs these variants alone, unless the disk is full."""
+    try:
+        yield
+    except ConversionError:
+        raise
+    except (UnsupportedModelError, UsageError) as error:
+        raise ConversionError(str(error)) from error
+    except Exception as error:  # onnx_ir, onnxscript's rewriter and ONNX Runtime have errors of many types
+        if isinstance(error, ExportError) or disk_full(error):
+            raise
+        raise ConversionError(f"{what} failed: {summary(error)}") from error
 
 
 def _save(program: onnx_ir.Model, directory: Path) -> Path:

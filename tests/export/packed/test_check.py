@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import onnx_ir
@@ -29,6 +30,25 @@ def graph(nodes: str, inputs: str = INPUTS, outputs: str = OUTPUTS, head: str = 
 
 
 SOUND = "last_hidden_state = ridgeline.EmbeddingLayerNorm(input_ids, word, , , , , bias, bias)"
+
+
+@pytest.mark.parametrize(
+    ("shape", "node"),
+    [
+        ("last = ReduceMax(cu_seqlens) one = Cast<to = 7>(last) many = Range(zero, one, step)", "Range node 'many'"),
+        ("many = NonZero(input_ids)", "NonZero node 'many'"),
+        ("best = ReduceMax(input_ids) k = Squeeze(best) many, places = TopK(bias, k)", "TopK node 'many'"),
+        ("most = ReduceMax(position_ids) many = Expand(bias, most)", "Expand node 'many'"),
+    ],
+)
+def test_a_shape_by_what_the_tokens_are_is_refused(shape: str, node: str) -> None:
+    sentence = re.escape(f"{node} makes a shape of the values of '")
+    with pytest.raises(ConversionError, match=sentence):
+        check_packed(graph(f"{SOUND} {shape}"))
+
+
+def test_a_shape_by_the_number_of_tokens_passes() -> None:
+    check_packed(graph(f"{SOUND} size = Shape(input_ids) many = Expand(position_ids, size) n = Size(many)"))
 
 
 def test_every_op_of_the_law_has_a_body() -> None:

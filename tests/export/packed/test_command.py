@@ -92,7 +92,7 @@ def test_a_decoders_graph_without_weights_and_functions(tmp_path: Path) -> None:
         (
             {"model_type": "gpt2"},
             ["--no-weights", "--task", "fill-mask"],
-            "--task 'fill-mask' is not supported for 'gpt2'; supported are: text-generation, feature-extraction",
+            "--task 'fill-mask' is not supported for 'gpt2'; supported are: text-generation, feature-extraction, text-",
             2,
         ),
         ({"model_type": "gpt2"}, [], "cannot be loaded", 1),

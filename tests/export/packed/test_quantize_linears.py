@@ -73,6 +73,30 @@ def test_a_pre_norm_gated_models_layers_are_found() -> None:
     assert [node.inputs[1].name for node in program.graph if node.op_type == "Linear" and node.inputs[1]] == ["head_w"]
 
 
+def test_the_first_layers_linears_beside_its_attention_are_found() -> None:
+    nodes = """
+        embedded = ridgeline.EmbeddingLayerNorm(input_ids, word, , , , , norm_w, norm_b)
+        wide = ridgeline.Linear(embedded, project_w)
+        normed = ridgeline.AddNorm(wide, , norm_w, norm_b)
+        q = ridgeline.Linear(normed, q_w)
+        q4 = Reshape(q, heads)
+        attended = ridgeline.PackedAttention<scale = 0.4>(q4, q4, q4, cu_seqlens)
+        joined = Reshape(attended, flat)
+        inner = ridgeline.Linear<activation = "gelu">(normed, up_w)
+        outer = ridgeline.Linear(inner, down_w)
+        both = ridgeline.Linear(joined, out_w, , outer)
+        last, stream = ridgeline.AddNorm(both, wide, norm_w, norm_b)
+        last_hidden_state = ridgeline.Linear(last, head_w)
+    """
+    names = ("project_w", "q_w", "up_w", "down_w", "out_w", "head_w")
+    weights = random_weights(word=(VOCABULARY, DIM), norm_w=(DIM,), norm_b=(DIM,), **dict.fromkeys(names, (DIM, DIM)))
+    weights |= {"heads": np.array([1, -1, 4, DIM // 4]), "flat": np.array([1, -1, DIM])}
+    program = parse(nodes, STATES, weights)
+    assert quantize_linears(program, "int8") == 4
+    kept = [node.inputs[1] for node in program.graph if node.op_type == "Linear"]
+    assert [value.name for value in kept if value is not None] == ["project_w", "head_w"]
+
+
 def _rows(x: np.ndarray, format: str) -> tuple[np.ndarray, np.ndarray]:
     """Codes and scales of rows, written out anew."""
     largest = {"int8": 127, "fp8": 448}[format]

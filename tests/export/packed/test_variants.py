@@ -29,12 +29,13 @@ from ridgeline_export.config import (
     PackedInt8,
     VariantConfig,
 )
-from ridgeline_export.errors import UnsupportedModelError
+from ridgeline_export.errors import UnsupportedModelError, UsageError
 from ridgeline_export.export import Report, export
 from ridgeline_export.packed import variants as packed_variants
 from ridgeline_export.packed.fuse import fuse
 from ridgeline_export.packed.lower import lower
 from ridgeline_export.packed.packing import pack
+from ridgeline_export.packed.precision import to_precision
 from ridgeline_export.quiet import quiet
 from tests.conftest import Exported
 from tests.models import add_sentence_modules, make_tokenizer
@@ -172,6 +173,42 @@ def test_a_model_that_cannot_be_lowered_costs_its_packed_variants_alone(
     assert [outcome.failure for outcome in report.outcomes] == [None, sentence, sentence] and asked == ["lower"]
     assert report.fusion is None
     assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"fp32"}
+
+
+def test_what_fails_in_a_library_costs_one_variant_alone(
+    packed: Packed, texts_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: set[str] = set()
+
+    def failing(program: onnx_ir.Model, precision: str) -> None:
+        if precision == "bf16":
+            raise IndexError("no such value")
+        to_precision(program, precision)
+
+    def close(graphs: packed_variants.PackedGraphs) -> None:
+        places.update(path.name for path in graphs.scratch.iterdir())
+        shutil.rmtree(graphs.scratch)
+
+    monkeypatch.setattr(packed_variants, "lower", lambda *_, **__: packed.lowered.clone())
+    monkeypatch.setattr(packed_variants, "to_precision", failing)
+    monkeypatch.setattr(packed_variants.PackedGraphs, "close", close)
+    report = _export(packed.directory, tmp_path / "out", texts_file, PackedBf16(), PackedFp16())
+    sentence = "making packed-bf16 failed: IndexError no such value"
+    assert [outcome.failure for outcome in report.outcomes] == [sentence, None]
+    # Of the graphs that are run in a variant's place there is never more than one.
+    assert places <= {"packed-fp32", "rounded"}
+
+
+def test_a_model_that_lower_has_no_use_for_costs_the_packed_variants(
+    packed: Packed, texts_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> onnx_ir.Model:
+        raise UsageError("BertModel must be in float32")
+
+    monkeypatch.setattr(packed_variants, "lower", refuse)
+    report = _export(packed.directory, tmp_path / "out", texts_file, PackedFp16())
+    failure = report.outcomes[0].failure
+    assert failure is not None and failure.startswith("BertModel must be in float32; serve fp16")
 
 
 def test_a_lowering_that_computes_something_else_is_told_from_a_lossy_precision(
