@@ -35,6 +35,10 @@ def model_class(config: Any, task: str) -> Any:
     """
     from optimum.exporters.tasks import TasksManager
 
+    if task == "feature-extraction" and config.model_type in _half_encoders():
+        from transformers import AutoModelForTextEncoding
+
+        return AutoModelForTextEncoding
     automatic = TasksManager.get_model_class_for_task(task, model_type=config.model_type)
     mapping = getattr(automatic, "_model_mapping", None)
     if mapping is not None and type(config) not in mapping:
@@ -60,7 +64,7 @@ def _trained_for(config: dict[str, Any]) -> str:
         raise ModelError(
             f"config.json names no architecture; say what the model is for with --task: {', '.join(TASKS)}"
         )
-    task = task_of(names[0])
+    task = "feature-extraction" if names[0] in _half_encoders().values() else task_of(names[0])
     if task is None:
         raise UnsupportedModelError(
             f"the architecture {names[0]} names no task; say what the model is for with --task: {', '.join(TASKS)}"
@@ -77,7 +81,22 @@ def _refuse_decoders(config: dict[str, Any]) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
 
     model_type = config["model_type"]
+    if model_type in _half_encoders():
+        if _half_encoders()[model_type] in (config.get("architectures") or []) or not config.get("is_encoder_decoder"):
+            return
+        raise UnsupportedModelError(
+            f"'{model_type}' is an encoder-decoder; supported are encoders such as BERT, or its encoder saved alone as "
+            f"{_half_encoders()[model_type]}"
+        )
     if config.get("is_encoder_decoder"):
         raise UnsupportedModelError(f"'{model_type}' is an encoder-decoder; supported are encoders such as BERT")
     if config.get("is_decoder") or (model_type in CAUSAL and model_type not in MASKED):
         raise UnsupportedModelError(f"'{model_type}' is a decoder; supported are encoders such as BERT")
+
+
+def _half_encoders() -> dict[str, str]:
+    """Classes that are the encoder of an encoder-decoder alone, such as T5EncoderModel, by model type."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as BOTH
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES as ENCODERS
+
+    return {name: encoder for name, encoder in ENCODERS.items() if name in BOTH and isinstance(encoder, str)}

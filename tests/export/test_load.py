@@ -156,6 +156,22 @@ def test_decoders_and_encoder_decoders_are_refused(tmp_path: Path) -> None:
         load_model(Source(tmp_path / "bart", "x"), "feature-extraction")
 
 
+@pytest.mark.parametrize("says_decoder", [True, False])
+def test_the_encoder_of_an_encoder_decoder_saved_alone_is_an_encoder(
+    tiny_models: Models, tmp_path: Path, says_decoder: bool
+) -> None:
+    sizes = {"vocab_size": 500, "d_model": 16, "d_kv": 4, "d_ff": 32, "num_heads": 4, "num_layers": 1}
+    transformers.T5EncoderModel(transformers.T5Config(**sizes)).save_pretrained(tmp_path)
+    _change(tmp_path / "config.json", is_encoder_decoder=says_decoder)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny_models("bert") / name, tmp_path)
+    loaded = load_model(Source(tmp_path, "x"))
+    assert (loaded.architecture, loaded.task) == ("T5EncoderModel", "feature-extraction")
+    _change(tmp_path / "config.json", is_encoder_decoder=True, architectures=["T5ForConditionalGeneration"])
+    with pytest.raises(UnsupportedModelError, match="or its encoder saved alone as T5EncoderModel"):
+        load_model(Source(tmp_path, "x"))
+
+
 def test_a_model_of_images_is_refused(tmp_path: Path) -> None:
     config = transformers.ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
     transformers.ViTModel(config).save_pretrained(tmp_path)
