@@ -277,7 +277,14 @@ def test_ctrl_c_ends_with_the_results_so_far(server: Server, texts: Path) -> Non
     server.behave = lambda number: Reply(delay_s=0.01)
     command = [sys.executable, "-m", "ridgeline_bench", server.url, "--duration", "60", "--warmup", "0"]
     command += ["--texts", str(texts), "--out", str(texts.parent), "--concurrency", "2"]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    running = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # Tests that a shell runs in the background were started with Ctrl-C ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while len(server.arrivals) < 50:
         time.sleep(0.02)
     running.send_signal(signal.SIGINT)
