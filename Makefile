@@ -38,7 +38,7 @@ $(OLDEST)/.installed: constraints.txt Makefile
 	@grep -v '^numpy==' constraints.txt > $(OLDEST)/constraints.txt
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check --constraint $(OLDEST)/constraints.txt \
-		torch 'numpy<2.4' matplotlib pytest hypothesis
+		torch 'numpy<2.4' onnx onnxruntime matplotlib pytest hypothesis
 	$(OLDEST)/bin/pip install --quiet --disable-pip-version-check --no-deps triton==3.6.0
 	@touch $@
 

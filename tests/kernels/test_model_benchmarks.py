@@ -178,6 +178,7 @@ def plan(**options: Any) -> Plan:
 
 
 def test_a_run_measures_ours_and_others_on_a_cpu(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
     torch.set_num_threads(1)
     bench = ModelBench(GRAPHS, CPU, Constant(), latency_runs=100)
     bench.use_peaks({"fp16": 1e12})
