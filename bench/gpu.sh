@@ -65,7 +65,10 @@ esac
 
 "$PYTHON" - <<'CHECK'
 import sys
-import torch
+try:
+    import torch
+except ImportError:
+    sys.exit(f"make gpu needs PyTorch, which {sys.executable} lacks; name an interpreter that has it: make gpu PYTHON=.venv/bin/python")
 if not torch.cuda.is_available():
     sys.exit("make gpu needs an NVIDIA GPU that PyTorch can use; there is none here")
 CHECK

@@ -186,7 +186,7 @@ def test_auto_never_takes_it_to_a_cpu(bundle: Bundle, machine: pytest.MonkeyPatc
     ("left", "flags", "said"),
     [
         (("fp32", "fp16"), {"runtime": "triton"}, "no packed variant that 'auto' picks for triton; it has: fp16, fp32"),
-        (("fp32", "packed-int8"), {"runtime": "triton"}, "name one with --variant, or export the model with"),
+        (("fp32", "packed-int8"), {"runtime": "triton"}, "name its packed one with --variant, or export"),
         (("fp32",), {"runtime": "triton", "variant": "fp32"}, "variant 'fp32' does not run on triton; allowed: "),
         (("fp32", "packed-fp16"), {"runtime": "openvino", "variant": "packed-fp16"}, "does not run on openvino"),
     ],

@@ -47,6 +47,8 @@ def _this_machine(name: str | None, precision: str) -> Machine | str:
         found = find_calibration(known, precision, kind=kind)
         if found is not None:
             return Machine(found.device, found.efficiency, _calibration_sentence(found), is_calibrated=True)
+    if precision.startswith("packed-"):
+        return "packed graphs are not calibrated on this machine; name a GPU with --device, such as --device h100"
     if known:
         others = ", ".join(sorted({each.precision for each in known}))
         return f"this machine was measured in {others}, not in {precision}; {_HOW}"

@@ -25,7 +25,8 @@ def check_opsets(path: object, opsets: Mapping[str, int]) -> None:
     if law.domain not in opsets:
         raise ForeignGraphError(
             f"{path} is an ONNX graph that is not ours: it does not import the domain {law.domain}; export a packed "
-            "variant (ridgeline export MODEL OUT --variants packed-fp16)"
+            "variant (ridgeline export MODEL OUT --variants packed-fp16), or, if it was made with --inline, make it "
+            "without"
         )
     if opsets[law.domain] > law.version:
         raise NewerDialectError(

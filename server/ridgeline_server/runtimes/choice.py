@@ -202,7 +202,8 @@ def _fastest_packed(bundle: Bundle) -> tuple[Variant, str]:
         have = ", ".join(sorted(bundle.manifest.variants)) or "none"
         raise StartupError(
             f"bundle {bundle.path} has no packed variant that 'auto' picks for triton; it has: {have}; "
-            "name one with --variant, or export the model with --variants fp32,packed-fp16"
+            + ("name its packed one with --variant, or " if "packed-" in have else "")
+            + "export the model with --variants fp32,packed-fp16"
         )
     return packed, f"{packed.name} passed its gate ({_quality(packed)})"
 
