@@ -12,7 +12,6 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ridgeline_export.convert import GRAPH_NAME, WEIGHTS_NAME
 from ridgeline_export.packed.attach import attach_bodies
 from ridgeline_export.packed.check import check_packed
 from ridgeline_export.packed.dialect import dialect
@@ -20,6 +19,7 @@ from ridgeline_export.packed.fuse import fuse
 from ridgeline_export.packed.lower import lower
 from ridgeline_export.packed.precision import to_precision
 from ridgeline_export.packed.quantize import quantize_linears
+from ridgeline_export.packed.save import save_without_weights
 from ridgeline_kernels.benchmarks.models.catalog import SHAPES, VARIANTS, Shape, shapes_of
 
 if TYPE_CHECKING:
@@ -46,39 +46,19 @@ def write_graphs(shape: Shape, out: Path) -> None:
     for variant in ("fp32", *VARIANTS):
         directory = out / f"{shape.name}-{variant}"
         directory.mkdir(parents=True, exist_ok=True)
-        path = save_without_weights(_in_precision(program.clone(), variant), directory)
+        path = save_without_weights(_in_precision(program.clone(), variant), directory, _is_weight)
         size_bytes = path.stat().st_size
         if size_bytes > _LARGEST_BYTES:
             raise SystemExit(f"{path} has {size_bytes} bytes: some weight of it lies in the graph itself")
         print(f"  {path}: {size_bytes / 1e3:.0f} kB", flush=True)
 
 
-def save_without_weights(program: onnx_ir.Model, directory: Path) -> Path:
-    """Write a graph whose weights are in a file that is not there, of every size; returns the graph's path.
+def _is_weight(value: onnx_ir.Value) -> bool:
+    """Weights are what the dialect's ops read, of every size; other constants are part of the computation and stay.
 
-    Weights are what the dialect's ops read; other constants are part of the computation and stay. So every precision
-    has the same weights to draw, whatever their bytes.
+    So every precision has the same weights to draw, whatever their bytes.
     """
-    import onnx_ir
-
-    offset_bytes = 0
-    for value in program.graph.initializers.values():
-        tensor = value.const_value
-        if tensor is None or not any(node.domain == dialect().domain for node, _ in value.uses()):
-            continue
-        value.const_value = onnx_ir.ExternalTensor(
-            WEIGHTS_NAME,
-            offset_bytes,
-            tensor.nbytes,
-            tensor.dtype,
-            shape=onnx_ir.Shape(tensor.shape.numpy()),
-            name=value.name or "",
-            base_dir=directory,
-        )
-        offset_bytes += tensor.nbytes
-    path = directory / GRAPH_NAME
-    onnx_ir.save(program, path)
-    return path
+    return any(node.domain == dialect().domain for node, _ in value.uses())
 
 
 def _in_precision(program: onnx_ir.Model, variant: str) -> onnx_ir.Model:

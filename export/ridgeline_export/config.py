@@ -125,8 +125,8 @@ class PackedBf16:
 
 
 @dataclass(frozen=True, slots=True)
-class PackedInt8:
-    """The layers' linears over int8 codes, weights scaled per output channel, activations per token.
+class PackedCodes:
+    """The layers' linears over codes of 8 bits, weights scaled per output channel, activations per token.
 
     min_quality:       lowest mean cosine or label agreement that the gate lets through
     activations:       dtype of everything else, "fp16" or "bf16"
@@ -134,8 +134,8 @@ class PackedInt8:
     calibration_texts: how many texts tell the activations' ranges, and whether smoothing helps
     """
 
-    name: ClassVar[str] = "packed-int8"
-    precision: ClassVar[str] = "int8"
+    name: ClassVar[str]
+    precision: ClassVar[str]
     runtimes: ClassVar[tuple[str, ...]] = ("triton",)
     batch_invariant: ClassVar[bool] = True
 
@@ -146,21 +146,19 @@ class PackedInt8:
 
 
 @dataclass(frozen=True, slots=True)
-class PackedFp8:
-    """The layers' linears over fp8 codes (e4m3), weights scaled per output channel, activations per token.
+class PackedInt8(PackedCodes):
+    """Over int8 codes."""
 
-    Fields as PackedInt8's.
-    """
+    name: ClassVar[str] = "packed-int8"
+    precision: ClassVar[str] = "int8"
+
+
+@dataclass(frozen=True, slots=True)
+class PackedFp8(PackedCodes):
+    """Over fp8 codes (e4m3)."""
 
     name: ClassVar[str] = "packed-fp8"
     precision: ClassVar[str] = "fp8"
-    runtimes: ClassVar[tuple[str, ...]] = ("triton",)
-    batch_invariant: ClassVar[bool] = True
-
-    min_quality: float = 0.99
-    activations: str = "fp16"
-    smoothing: float | None = 0.5
-    calibration_texts: int = 64
 
 
 PaddedConfig = Fp32 | Fp16 | Int8Dynamic | Int8Static

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +106,7 @@ def _name_axes(graph: onnx_ir.Graph) -> None:
     """Name the axes `batch` and `sequence` in place of torch's symbols, in the whole graph."""
     import onnx_ir
 
-    names: dict[str, str] = {}
+    names: dict[str | None, str] = {}
     for value in graph.inputs:
         for axis, name in zip(value.shape or (), ("batch", "sequence"), strict=True):
             if not isinstance(axis, onnx_ir.SymbolicDim) or axis.value is None:
@@ -113,6 +114,13 @@ def _name_axes(graph: onnx_ir.Graph) -> None:
                     f"the {name} axis of input '{value.name}' is fixed to {axis} in the graph; please report the model"
                 )
             names[axis.value] = name
+    rename_axes(graph, names)
+
+
+def rename_axes(graph: onnx_ir.Graph, names: Mapping[str | None, str]) -> None:
+    """Give symbolic axes other names, old to new, in the whole graph."""
+    import onnx_ir
+
     values = [*graph.inputs, *(output for node in graph.all_nodes() for output in node.outputs)]
     for value in values:
         if value.shape is None or value.shape.frozen:

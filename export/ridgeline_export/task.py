@@ -76,10 +76,15 @@ def _trained_for(config: dict[str, Any]) -> str:
     return task
 
 
-def _refuse_decoders(config: dict[str, Any]) -> None:
+def is_decoder(model_type: str, says_so: bool) -> bool:
+    """Whether models of a type generate text. says_so: `is_decoder` of their config, which encoders can have too"""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
 
+    return says_so or (model_type in CAUSAL and model_type not in MASKED)
+
+
+def _refuse_decoders(config: dict[str, Any]) -> None:
     model_type = config["model_type"]
     if model_type in _half_encoders():
         if _half_encoders()[model_type] in (config.get("architectures") or []) or not config.get("is_encoder_decoder"):
@@ -90,7 +95,7 @@ def _refuse_decoders(config: dict[str, Any]) -> None:
         )
     if config.get("is_encoder_decoder"):
         raise UnsupportedModelError(f"'{model_type}' is an encoder-decoder; supported are encoders such as BERT")
-    if config.get("is_decoder") or (model_type in CAUSAL and model_type not in MASKED):
+    if is_decoder(model_type, bool(config.get("is_decoder"))):
         raise UnsupportedModelError(f"'{model_type}' is a decoder; supported are encoders such as BERT")
 
 

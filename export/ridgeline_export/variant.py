@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ridgeline_export.answers import Model
 from ridgeline_export.bundle import Quality, Variant, file_entry
-from ridgeline_export.config import Fp32, PackedConfig, PackedFp8, PackedFp32, PackedInt8, VariantConfig
+from ridgeline_export.config import Fp32, PackedCodes, PackedConfig, PackedFp32, VariantConfig
 from ridgeline_export.convert import GRAPH_NAME
 
 
@@ -78,5 +78,5 @@ def needed_copies(configs: Sequence[VariantConfig]) -> float:
         # What ONNX Runtime is given in place of a graph whose arithmetic of 16 bits it lacks.
         copies += 0.5 if any(not isinstance(config, PackedFp32) for config in packed) else 0
         # Calibration reads a graph of its own; a graph over codes is tried before it is kept.
-        copies += 1.5 if any(isinstance(config, PackedInt8 | PackedFp8) for config in packed) else 0
+        copies += 1.5 if any(isinstance(config, PackedCodes) for config in packed) else 0
     return copies

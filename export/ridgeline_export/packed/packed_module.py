@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ridgeline_export import convert
 from ridgeline_export.errors import UnsupportedModelError
 from ridgeline_export.packed.attention import Attentions
 from ridgeline_export.packed.heads import RowsOfSequences
@@ -15,14 +16,7 @@ from ridgeline_export.packed.ops import pool
 from ridgeline_export.packed.positions import accepts, base_of
 
 POOLS = {"mean": "mean", "cls": "first", "max": "max", "last": "last"}
-OUTPUTS = {
-    "feature-extraction": ("last_hidden_state",),
-    "text-classification": ("logits",),
-    "token-classification": ("logits",),
-    "question-answering": ("start_logits", "end_logits"),
-    "fill-mask": ("logits",),
-    "text-generation": ("logits",),
-}
+OUTPUTS = convert.OUTPUTS | {"text-generation": ("logits",)}
 
 
 class PackedModule(nn.Module):

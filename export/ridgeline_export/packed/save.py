@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,18 +19,25 @@ _WEIGHT_TYPES = ("FLOAT", "FLOAT16", "BFLOAT16", "FLOAT8E4M3FN", "INT8")
 def save_packed(program: onnx_ir.Model, directory: Path, *, with_weights: bool = True) -> Path:
     """Write a graph into a directory and return the graph's path.
 
-    with_weights: False writes the graph alone. Its weights of 1 KiB and more then name a file that is not there, with
-        their shapes and dtypes: for those who bring weights of their own, such as benchmarks.
+    with_weights: False writes the graph alone, as `save_without_weights` does, without its weights of 1 KiB and more
+    """
+    return save_graph(program, directory) if with_weights else save_without_weights(program, directory, _is_large)
+
+
+def save_without_weights(program: onnx_ir.Model, directory: Path, is_weight: Callable[[onnx_ir.Value], bool]) -> Path:
+    """Write a graph whose weights are in a file that is not there; returns the graph's path. The program stays whole.
+
+    For those who bring weights of their own, such as benchmarks: the graph has their shapes and dtypes.
+
+    is_weight: of an initializer; what is no weight keeps its values
     """
     import onnx_ir
 
-    if with_weights:
-        return save_graph(program, directory)
     weights = {value: value.const_value for value in program.graph.initializers.values()}
     try:
         offset_bytes = 0
         for value, tensor in weights.items():
-            if tensor is None or tensor.dtype.name not in _WEIGHT_TYPES or tensor.nbytes < _SMALLEST_WEIGHT_BYTES:
+            if tensor is None or not is_weight(value):
                 continue
             value.const_value = onnx_ir.ExternalTensor(
                 WEIGHTS_NAME,
@@ -47,3 +55,8 @@ def save_packed(program: onnx_ir.Model, directory: Path, *, with_weights: bool =
         for value, tensor in weights.items():
             value.const_value = tensor
     return path
+
+
+def _is_large(value: onnx_ir.Value) -> bool:
+    tensor = value.const_value
+    return tensor is not None and tensor.dtype.name in _WEIGHT_TYPES and tensor.nbytes >= _SMALLEST_WEIGHT_BYTES

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ridgeline_export.convert import rename_axes
 from ridgeline_export.errors import ConversionError
 from ridgeline_export.packed.check_shapes import check_shapes
 from ridgeline_export.packed.dialect import dialect
@@ -62,7 +63,7 @@ def _name_axes(graph: onnx_ir.Graph) -> None:
     """Name the axes `tokens`, `bounds` and `sequences` in place of torch's symbols, in the whole graph."""
     import onnx_ir
 
-    names: dict[str, str] = {}
+    names: dict[str | None, str] = {}
     for value in graph.inputs:
         axis = value.shape[-1] if value.shape is not None else None
         name = "bounds" if value.name == "cu_seqlens" else "tokens"
@@ -74,13 +75,7 @@ def _name_axes(graph: onnx_ir.Graph) -> None:
             raise ConversionError("the graph takes the number of tokens for that of sequences; please report the model")
         if name == "bounds":
             names |= {f"{axis.value} - 1": "sequences", f"{axis.value}-1": "sequences"}
-    values = [*graph.inputs, *(output for node in graph.all_nodes() for output in node.outputs)]
-    for value in values:
-        if value.shape is None or value.shape.frozen:
-            continue
-        for index, axis in enumerate(value.shape):
-            if isinstance(axis, onnx_ir.SymbolicDim) and axis.value in names:
-                value.shape[index] = names[axis.value]
+    rename_axes(graph, names)
     for value in graph.outputs:
         if not any(isinstance(axis, onnx_ir.SymbolicDim) for axis in value.shape or ()):
             raise ConversionError(

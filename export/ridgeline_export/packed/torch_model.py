@@ -11,7 +11,7 @@ from ridgeline_export.errors import ModelError, UnsupportedModelError, UsageErro
 from ridgeline_export.load import load_model
 from ridgeline_export.sentence_modules import SentenceModules, read_sentence_modules
 from ridgeline_export.source import Source
-from ridgeline_export.task import choose_task, model_class, task_of
+from ridgeline_export.task import choose_task, is_decoder, model_class, task_of
 
 _HEADS = ("text-classification", "token-classification", "question-answering")
 # What is not an encoder can do, the first when its config names no architecture.
@@ -78,8 +78,6 @@ def _read_config(directory: Path) -> Any:
 
 
 def _kind(config: Any) -> str:
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES as BOTH
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING
 
@@ -88,9 +86,7 @@ def _kind(config: Any) -> str:
         return "half"
     if config.is_encoder_decoder:
         raise UnsupportedModelError(f"'{config.model_type}' is an encoder-decoder whose encoder cannot be had alone")
-    if getattr(config, "is_decoder", False) or (config.model_type in CAUSAL and config.model_type not in MASKED):
-        return "decoder"
-    return "encoder"
+    return "decoder" if is_decoder(config.model_type, getattr(config, "is_decoder", False)) else "encoder"
 
 
 def _task(config: Any, kind: str, task: str | None, *, embeds: bool) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ridgeline_export.answers import Array, Model, answers, run_graph
-from ridgeline_export.config import PackedConfig, PackedFp8, PackedFp32, PackedInt8
+from ridgeline_export.config import PackedCodes, PackedConfig, PackedFp32
 from ridgeline_export.convert import GRAPH_NAME, save_graph
 from ridgeline_export.corpus import Corpus
 from ridgeline_export.errors import ConversionError, ExportError, UnsupportedModelError, UsageError, disk_full, summary
@@ -83,7 +83,7 @@ class PackedGraphs:
         program = self._lowered()
         with self.step(f"Making {config.name}"), _conversion_errors(f"making {config.name}"):
             counts: dict[str, int] = {}
-            if isinstance(config, PackedInt8 | PackedFp8):
+            if isinstance(config, PackedCodes):
                 program, counts = self._quantized(config)
             else:
                 program = program.clone()
@@ -137,7 +137,7 @@ class PackedGraphs:
                 "please report the model"
             )
 
-    def _quantized(self, config: PackedInt8 | PackedFp8) -> tuple[onnx_ir.Model, dict[str, int]]:
+    def _quantized(self, config: PackedCodes) -> tuple[onnx_ir.Model, dict[str, int]]:
         """The graph over codes, smoothed when that brings its answers nearer to fp32's."""
         plain, linears = self._replaced(self._lowered().clone(), config)
         counts = {"linears": linears, "smoothed_inputs": 0}
@@ -173,7 +173,7 @@ class PackedGraphs:
             self._calibrations[texts] = _Calibration(batches, maxima, self._answers(model, batches))
         return self._calibrations[texts]
 
-    def _replaced(self, program: onnx_ir.Model, config: PackedInt8 | PackedFp8) -> tuple[onnx_ir.Model, int]:
+    def _replaced(self, program: onnx_ir.Model, config: PackedCodes) -> tuple[onnx_ir.Model, int]:
         count = quantize_linears(program, config.precision)
         to_precision(program, config.activations)
         return program, count

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ridgeline_kernels.benchmarks.bench import gpu_bench
+from ridgeline_kernels.benchmarks.files import write_files
 from ridgeline_kernels.benchmarks.plots import write_plots
 from ridgeline_kernels.benchmarks.records import Results
 from ridgeline_kernels.benchmarks.report import as_markdown
@@ -55,14 +55,9 @@ def _measured(cases: Sequence[Case], budget_s: float) -> Results:
 
 def write(results: Results, directory: Path) -> None:
     """Write the results as JSON, Markdown and plots."""
-    directory.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(results.as_json(), indent=1, ensure_ascii=False)
-    (directory / "benchmarks.json").write_text(content + "\n", encoding="utf-8")
-    (directory / "benchmarks.md").write_text(as_markdown(results), encoding="utf-8")
-    try:
-        write_plots(results, directory)
-    except ImportError as error:
-        print(f"no plots: {error}", file=sys.stderr)
+    write_files(
+        directory, "benchmarks", results.as_json(), as_markdown(results), lambda: write_plots(results, directory)
+    )
 
 
 if __name__ == "__main__":

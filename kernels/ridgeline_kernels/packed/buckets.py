@@ -71,15 +71,13 @@ def make_buckets(
             f"max_sequences is {max_sequences} and mean_lengths is {tuple(mean_lengths)}; give numbers of 1 and more"
         )
     most = max_tokens if max_sequences is None else max_sequences
-    return tuple(
-        sorted(
-            {
-                Bucket(tokens, min(max(tokens // length, 1), most))
-                for tokens in token_steps(max_tokens)
-                for length in mean_lengths
-            }
-        )
-    )
+    rooms = buckets_of(token_steps(max_tokens), mean_lengths)
+    return tuple(sorted({Bucket(room.tokens, min(room.sequences, most)) for room in rooms}))
+
+
+def buckets_of(tokens: Iterable[int], mean_lengths: Sequence[int] = MEAN_LENGTHS) -> tuple[Bucket, ...]:
+    """Buckets of these numbers of tokens, each with room for sequences of the mean lengths, in ascending order."""
+    return tuple(sorted({Bucket(step, max(step // length, 1)) for step in tokens for length in mean_lengths}))
 
 
 class BucketTable:

@@ -16,7 +16,7 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from threading import Lock
 
@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from ridgeline_kernels import pool
-from ridgeline_kernels.packed.buckets import MEAN_LENGTHS, Bucket
+from ridgeline_kernels.packed.buckets import buckets_of
 from ridgeline_kernels.packed.cuda_graphs import GraphedModel, Model
 from ridgeline_kernels.packed.executor import PackedModel
 from ridgeline_kernels.packed.slots import Slot
@@ -32,7 +32,7 @@ from ridgeline_server.request import Batch, Int32Array
 from ridgeline_server.runtimes.base import DeviceLostError, Output, Plan, full_batch, warm_shapes
 from ridgeline_server.runtimes.device_errors import is_device_lost
 from ridgeline_server.runtimes.devices import Device
-from ridgeline_server.runtimes.grid import Grid, Shape
+from ridgeline_server.runtimes.grid import Shape
 from ridgeline_server.runtimes.triton_peak import measure_peak
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class TritonRuntime:
         model: Model = PackedModel.load(plan.graph, device, outputs=plan.outputs)
         if plan.outputs[0] != _POOLED:
             model = _Pooling(model, plan.outputs[0], _METHODS[plan.pools_as or "mean"])
-        self._graphed = GraphedModel(model, _buckets(plan.grid), _graph_bytes(device, plan.device_share))
+        self._graphed = GraphedModel(model, buckets_of(plan.grid.lengths), _graph_bytes(device, plan.device_share))
         self._slots = [Slot(self._graphed) for _ in range(plan.concurrency)]
         self._lock = Lock()
         self._last_finished = 0.0
@@ -142,11 +142,6 @@ def packed_feed(batch: Batch) -> dict[str, Int32Array]:
     if batch.token_type_ids is not None:
         feed["token_type_ids"] = batch.token_type_ids[np.newaxis].copy()
     return feed
-
-
-def _buckets(grid: Grid) -> Sequence[Bucket]:
-    """The grid's buckets, each with room for sequences of several mean lengths."""
-    return [Bucket(tokens, max(tokens // length, 1)) for tokens in grid.lengths for length in MEAN_LENGTHS]
 
 
 def _graph_bytes(device: torch.device, device_share: float) -> int:

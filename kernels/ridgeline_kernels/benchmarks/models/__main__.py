@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ridgeline_kernels.benchmarks.files import write_files
 from ridgeline_kernels.benchmarks.models.ahead import compile_ahead
 from ridgeline_kernels.benchmarks.models.bench import Setup
 from ridgeline_kernels.benchmarks.models.catalog import MEASURED, TINY, shapes_of, variants_of
@@ -78,14 +78,7 @@ def _plan(options: argparse.Namespace, *, is_cuda: bool) -> Plan:
 
 def write(results: Results, directory: Path) -> None:
     """Write the results as JSON, Markdown and plots."""
-    directory.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(results.as_json(), indent=1, ensure_ascii=False)
-    (directory / "models.json").write_text(content + "\n", encoding="utf-8")
-    (directory / "models.md").write_text(as_markdown(results), encoding="utf-8")
-    try:
-        write_plots(results, directory)
-    except ImportError as error:
-        print(f"no plots: {error}", file=sys.stderr)
+    write_files(directory, "models", results.as_json(), as_markdown(results), lambda: write_plots(results, directory))
 
 
 if __name__ == "__main__":
