@@ -39,13 +39,13 @@ class Corpus:
 
     def take(self, split: Split, limit: int) -> list[str]:
         """At most `limit` texts of a split, in an order that depends on the texts alone."""
-        chosen = sorted((text for text in self.texts if split_of(text) is split), key=_digest)
+        chosen = sorted((text for text in self.texts if split_of(text) is split), key=digest)
         return chosen[:limit]
 
 
 def split_of(text: str) -> Split:
     """The split that a text belongs to."""
-    tenth = int.from_bytes(_digest(text)[:8], "big") % 10
+    tenth = int.from_bytes(digest(text)[:8], "big") % 10
     return next(split for split in Split if tenth in split.value)
 
 
@@ -71,7 +71,8 @@ def load_corpus(path: Path | None) -> Corpus:
     return Corpus(path.name, texts)
 
 
-def _digest(text: str) -> bytes:
+def digest(text: str) -> bytes:
+    """What decides a text's split and its place in it."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 

@@ -5,6 +5,8 @@
     ├── ModelError                  the model cannot be read: not a model, damaged, incomplete
     │   └── UnsupportedModelError   a sound model of a kind that Ridgeline does not export
     ├── ConversionError             PyTorch or ONNX refused to convert or quantize the graph
+    ├── TargetError                 a compression's target cannot be reached by this model
+    ├── TrainingError               a training run cannot go on: its loss is no number, its checkpoint is damaged
     └── OutputError                 the bundle cannot be written: path taken, no permission, no disk space
 
 A variant below its quality gate is no exception: the export goes on with the other variants and ends with exit code 1.
@@ -37,6 +39,14 @@ class UnsupportedModelError(ModelError):
 
 class ConversionError(ExportError):
     """The model's graph cannot be converted or quantized."""
+
+
+class TargetError(ExportError):
+    """A compression's target cannot be reached by this model."""
+
+
+class TrainingError(ExportError):
+    """A training run cannot go on; the message says where its last good checkpoint lies."""
 
 
 class OutputError(ExportError):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ridgeline_export.errors import ModelError, UnsupportedModelError, summary
+from ridgeline_export.form.restore import restore
 from ridgeline_export.sentence_modules import SentenceModules, read_sentence_modules
 from ridgeline_export.source import Source
 from ridgeline_export.task import choose_task, model_class
@@ -23,7 +24,9 @@ _FALLBACK_TOKENS = 512
 class LoadedModel:
     """Everything about a model that the export needs.
 
-    model:    PyTorch module in fp32, in evaluation mode, with eager attention
+    model:    PyTorch module in fp32, in evaluation mode, with eager attention; a compressed one without what it lacks
+    transformer: directory of the Transformer's own files: config.json, weights, tokenizer
+    tokenizer: transformers' fast tokenizer that `encoder` was made from
     modules:  pooling and normalization; None for a model that does not embed
     labels:   names of the classes by index; None for a model without classes
     shape:    fields of ridgeline_estimate's ModelShape
@@ -38,11 +41,15 @@ class LoadedModel:
     labels: tuple[str, ...] | None
     max_tokens: int
     shape: dict[str, Any]
+    transformer: Path
+    tokenizer: Any
 
 
-def load_model(source: Source, task: str | None = None) -> LoadedModel:
+def load_model(source: Source, task: str | None = None, *, new_labels: tuple[str, ...] | None = None) -> LoadedModel:
     """Read the model in a directory.
 
+    new_labels: classes that the model is to be trained for: a head for text-classification is made where the model has
+        none for just these; None takes the model as it is
     Raises ModelError when it is damaged or incomplete, UnsupportedModelError when Ridgeline does not export its kind,
     UsageError when the task does not exist.
     """
@@ -55,10 +62,12 @@ def load_model(source: Source, task: str | None = None) -> LoadedModel:
     elif modules is None:
         modules = SentenceModules(directory, declared=False)
     config = _load_config(directory, raw)
+    has_new_head = new_labels is not None and task == "text-classification" and _set_labels(config, new_labels)
     # The shape also refuses models that are no encoder, before their weights are read.
     shape = _shape(config, task)
     tokenizer = load_pretrained_tokenizer(directory)
-    model = _load_weights(directory, config, task)
+    model = _load_weights(directory, config, task, has_new_head=has_new_head)
+    restore(model, directory)
     max_tokens = _max_tokens(model, tokenizer, modules)
     encoder = make_encoder(tokenizer, _input_names(model, tokenizer), max_tokens, bool(modules and modules.lowercase))
     _check_vocabulary(model, encoder)
@@ -72,6 +81,8 @@ def load_model(source: Source, task: str | None = None) -> LoadedModel:
         labels=_labels(config, task),
         max_tokens=max_tokens,
         shape=shape,
+        transformer=directory,
+        tokenizer=tokenizer,
     )
 
 
@@ -110,7 +121,17 @@ def _is_known(model_type: str) -> bool:
     return model_type in CONFIG_MAPPING
 
 
-def _load_weights(directory: Path, config: Any, task: str) -> Any:
+def _set_labels(config: Any, labels: tuple[str, ...]) -> bool:
+    """Whether the config had other labels than these; it has these now."""
+    if tuple(str(config.id2label[index]) for index in sorted(config.id2label)) == labels:
+        return False
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: index for index, label in enumerate(labels)}
+    config.problem_type = "single_label_classification"
+    return True
+
+
+def _load_weights(directory: Path, config: Any, task: str, *, has_new_head: bool = False) -> Any:
     import torch
 
     loader = model_class(config, task)
@@ -127,8 +148,21 @@ def _load_weights(directory: Path, config: Any, task: str) -> Any:
         )
     except Exception as error:  # safetensors, torch and transformers each have errors of their own
         raise ModelError(f"the weights of {directory} cannot be loaded: {summary(error)}") from error
+    if has_new_head:
+        heads = _head_keys(model)
+        info = {name: [key for key in info[name] if _key_of(key) not in heads] for name in info}
     _check_loaded(directory, config, task, info)
     return model.eval()
+
+
+def _head_keys(model: Any) -> set[str]:
+    """Weights of the head, and of a pooler under it: everything that the model alone without a task does not have."""
+    prefix = f"{model.base_model_prefix}."
+    return {name for name in model.state_dict() if not name.startswith(prefix) or ".pooler." in name}
+
+
+def _key_of(entry: Any) -> str:
+    return str(entry if isinstance(entry, str) else entry[0])
 
 
 def _check_loaded(directory: Path, config: Any, task: str, info: dict[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""`ridgeline compress`: smaller models that are measurably faster, and what that cost."""

@@ -1,0 +1,97 @@
+"""Writing a compressed model so that stock transformers loads it, and making sure that it does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ridgeline_export.compress.journal import Entry, write_journal
+from ridgeline_export.compress.method import Job
+from ridgeline_export.errors import ExportError
+from ridgeline_export.form.dissolve import dissolve
+from ridgeline_export.form.extras import EXTRAS_NAME, write_extras
+from ridgeline_export.form.form import write_form
+from ridgeline_export.form.restore import restore
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_LEFT_BEHIND = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*.h5", "*.msgpack", "*.ot",
+                "onnx", "openvino", ".*", "compression.json", "report", "README.md")  # fmt: skip
+# Sums in another order: rounding alone differs.
+_TOLERANCE = 1e-3
+
+
+def save_model(job: Job, directory: Path, journal: Sequence[Entry]) -> None:
+    """Write the job's model, tokenizer and everything else of the source's directory into a directory.
+
+    Raises ExportError when what was written does not answer as the model does: a bug, not the user's mistake.
+    """
+    loaded = job.loaded
+    source = loaded.source.directory
+    shutil.copytree(source, directory, ignore=shutil.ignore_patterns(*_LEFT_BEHIND), dirs_exist_ok=True)
+    place = directory / loaded.transformer.relative_to(source)
+    place.mkdir(parents=True, exist_ok=True)
+    stock = dissolve(loaded.model, job.form)
+    write_form(stock.config, job.form)
+    stock.config.architectures = [type(stock).__name__]
+    stock.save_pretrained(place)
+    (place / EXTRAS_NAME).unlink(missing_ok=True)
+    write_extras(place, job.extras)
+    if loaded.tokenizer is not None:
+        loaded.tokenizer.save_pretrained(place)
+    _set_width(directory, int(stock.config.hidden_size))
+    write_journal(directory, journal)
+    _check(loaded.model, type(stock), place, has_own_attention=job.form.attention is None)
+
+
+def _set_width(directory: Path, width: int) -> None:
+    """Tell sentence-transformers' pooling how wide the states are."""
+    for path in directory.glob("*_Pooling/config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        for key in ("word_embedding_dimension", "embedding_dimension"):
+            if key in config:
+                config[key] = width
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _check(model: Any, stock_class: Any, place: Path, *, has_own_attention: bool) -> None:
+    import torch
+
+    reloaded = stock_class.from_pretrained(place, dtype=torch.float32, attn_implementation="eager").eval()
+    sample = _sample(model)
+    was_training = model.training
+    model.eval()
+    with torch.inference_mode():
+        expected = model(**sample)[0]
+        if has_own_attention:
+            _compare(expected, reloaded(**sample)[0], place, "by stock transformers")
+        restore(reloaded, place)
+        _compare(expected, reloaded(**sample)[0], place, "by Ridgeline")
+    model.train(was_training)
+
+
+def _sample(model: Any) -> dict[str, Tensor]:
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    rows, length = 3, min(24, int(getattr(model.config, "max_position_embeddings", 24)) - 2)
+    ids = torch.randint(5, int(model.get_input_embeddings().num_embeddings), (rows, length), generator=generator)
+    mask = torch.ones_like(ids)
+    mask[1, length // 2 :] = 0
+    device = next(model.parameters()).device
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+
+def _compare(expected: Tensor, given: Tensor, place: Path, how: str) -> None:
+    scale = max(float(expected.abs().max()), 1e-6)
+    # Rows of padding mean nothing: the first and last rows have none.
+    difference = float((expected[[0, 2]].cpu() - given[[0, 2]].cpu()).abs().max()) / scale
+    if not difference <= _TOLERANCE:
+        raise ExportError(
+            f"the compressed model, loaded {how}, answers differently from the one that was made (by {difference:.1e} "
+            f"of its largest output); nothing was written to {place.parent}. This is a bug: please report the model"
+        )
