@@ -6,16 +6,12 @@ it, whatever file it came from and however often.
 
 from __future__ import annotations
 
-import ast
 import enum
 import hashlib
-import inspect
-import sysconfig
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ridgeline_export.docstrings import standard_library
 from ridgeline_export.errors import UsageError
 
 MIN_TEXTS = 100
@@ -55,7 +51,7 @@ def load_corpus(path: Path | None) -> Corpus:
     Raises UsageError when the file cannot be read, is not UTF-8, or has fewer than MIN_TEXTS distinct texts.
     """
     if path is None:
-        return Corpus("standard library docstrings", tuple(dict.fromkeys(_docstrings())))
+        return Corpus("standard library docstrings", tuple(dict.fromkeys(text for _, text in standard_library())))
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
@@ -74,25 +70,3 @@ def load_corpus(path: Path | None) -> Corpus:
 def digest(text: str) -> bytes:
     """What decides a text's split and its place in it."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-
-
-def _docstrings() -> Iterator[str]:
-    root = Path(sysconfig.get_path("stdlib"))
-    for path in sorted(root.rglob("*.py")):
-        if not {"site-packages", "test", "tests", "idle_test", "lib2to3"}.isdisjoint(path.relative_to(root).parts):
-            continue
-        yield from _docstrings_of(path)
-
-
-def _docstrings_of(path: Path) -> Iterator[str]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = inspect.cleandoc(ast.get_docstring(node, clean=False) or "").strip()
-            if len(text.split()) >= 3:
-                yield text

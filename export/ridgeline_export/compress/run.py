@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,10 @@ from ridgeline_export.form.form import read_form
 from ridgeline_export.load import load_model
 from ridgeline_export.source import find_model
 from ridgeline_export.write import publish, workspace
+
+# What a handler puts into the first, beside its checkpoints, lies in the second, inside OUT.
+KEPT = "keep"
+REPORT = "report"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,8 @@ def compress(request: Request, progress: Progress | None = None) -> Outcome:
             outcome = method.handler(request.config, job)
             with progress.stage("Writing the model"):
                 done = entry.finished(outcome, run.seconds_before + time.monotonic() - began)
+                if (kept := run.path / KEPT).is_dir():
+                    shutil.copytree(kept, directory / REPORT)
                 save_model(job, directory, [*read_journal(source.directory), done])
                 publish(directory, out)
             run.finish()
