@@ -57,20 +57,41 @@ def _embedding_figures(expected: NDArray[np.float64], given: NDArray[np.float64]
     return {
         "mean_cosine": float(cosines.mean()),
         "cosine_min": float(cosines.min()),
-        "spearman": _spearman(_pairwise(a), _pairwise(b)),
+        "spearman": spearman(pairwise(a), pairwise(b)),
         "embedding_max_abs_error": float(np.abs(a - b).max()),
     }
 
 
-def _pairwise(unit: NDArray[np.float64]) -> NDArray[np.float64]:
+def pairwise(unit: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Similarities of all pairs [texts · (texts - 1) / 2] of embeddings [texts, dim] of unit length."""
     return (unit @ unit.T)[np.triu_indices(len(unit), k=1)]
 
 
-def _spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Rank correlation of two lists of numbers; NaN for fewer than two."""
     if len(a) < 2:
         return float("nan")
     ranks = [np.argsort(np.argsort(x, kind="stable"), kind="stable") for x in (a, b)]
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def neighbour_recall(expected: NDArray[np.float64], given: NDArray[np.float64], neighbours: int = 10) -> float:
+    """Share of each text's nearest texts by one model's embeddings that are among its nearest by another's.
+
+    expected, given: [texts, dim] each, of unit length; the widths may differ
+    NaN for fewer than two texts, or where an embedding is not finite
+    """
+    count = min(neighbours, len(expected) - 1)
+    if count < 1 or not (np.isfinite(expected).all() and np.isfinite(given).all()):
+        return float("nan")
+    a, b = (_nearest(unit, count) for unit in (expected, given))
+    return float(np.mean([len(np.intersect1d(x, y)) / count for x, y in zip(a, b, strict=True)]))
+
+
+def _nearest(unit: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    similarities = unit @ unit.T
+    np.fill_diagonal(similarities, -np.inf)
+    return np.argsort(-similarities, axis=1, kind="stable")[:, :count]
 
 
 def _agreement(decide: Decide, expected: Sequence[Array], given: Sequence[Array]) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ridgeline_export.load import LoadedModel
-from ridgeline_export.metrics import compare, pool
+from ridgeline_export.metrics import compare, neighbour_recall, pool
 from ridgeline_export.sentence_modules import SentenceModules
 
 
@@ -82,3 +82,17 @@ def test_nan_never_looks_good(task: str, labels: tuple[str, ...]) -> None:
     expected = _rows([[1, 2]], [[2, 1]])
     metric, figures = compare(_loaded(task, labels), expected, _rows([[math.nan, math.nan]], [[2, 1]]))
     assert math.isnan(figures[metric])
+
+
+def test_neighbours_are_recalled_whatever_the_width() -> None:
+    angles = np.linspace(0, np.pi, 7)
+    a = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    wide = np.concatenate([a, np.zeros((7, 3))], axis=1)
+    assert neighbour_recall(a, wide, neighbours=2) == 1.0
+    assert neighbour_recall(a, a[::-1].copy(), neighbours=2) == 1.0
+    shuffled = a[[3, 0, 6, 1, 5, 2, 4]]
+    nearest = [set(np.argsort(-(x @ x[i]))[1:3].tolist()) for x in (a, shuffled) for i in range(7)]
+    overlap = [len(nearest[i] & nearest[7 + i]) / 2 for i in range(7)]
+    assert neighbour_recall(a, shuffled, neighbours=2) == pytest.approx(np.mean(overlap))
+    assert math.isnan(neighbour_recall(a[:1], a[:1]))
+    assert math.isnan(neighbour_recall(a, np.full((7, 2), np.nan)))
