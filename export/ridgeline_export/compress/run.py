@@ -15,7 +15,7 @@ from ridgeline_export.compress.data.load import load_data
 from ridgeline_export.compress.journal import Entry, read_journal
 from ridgeline_export.compress.method import Job, Outcome, method_of
 from ridgeline_export.compress.progress import Progress, Silent
-from ridgeline_export.compress.rundir import run_directory
+from ridgeline_export.compress.rundir import KEPT, REPORT, run_directory
 from ridgeline_export.compress.save import save_model
 from ridgeline_export.compress.setting import to_dict
 from ridgeline_export.compress.training import DataSettings
@@ -25,10 +25,6 @@ from ridgeline_export.form.form import read_form
 from ridgeline_export.load import load_model
 from ridgeline_export.source import find_model
 from ridgeline_export.write import publish, workspace
-
-# What a handler puts into the first, beside its checkpoints, lies in the second, inside OUT.
-KEPT = "keep"
-REPORT = "report"
 
 
 @dataclass(frozen=True, slots=True)

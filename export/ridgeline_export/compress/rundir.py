@@ -16,6 +16,9 @@ from ridgeline_export.compress.journal import Entry
 from ridgeline_export.errors import OutputError
 from ridgeline_export.source import Source
 
+# What a handler puts into the first, beside its checkpoints, lies in the second, inside OUT.
+KEPT = "keep"
+REPORT = "report"
 _REQUEST = "request.json"
 _CLOCK = "seconds"
 

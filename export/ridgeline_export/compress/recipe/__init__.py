@@ -1,0 +1,1 @@
+"""Recipes: methods chained in a YAML file, done step by step."""
