@@ -17,6 +17,7 @@ from ridgeline_export.bundle import Bundle
 from ridgeline_kernels.errors import KernelError
 from ridgeline_server.engine.packing import pack
 from ridgeline_server.engine.tokenization import Tokens
+from ridgeline_server.measuring.offline import Offline, mixed_batches
 from ridgeline_server.request import Batch, Float32Array
 from ridgeline_server.runtimes import triton_peak, triton_runtime
 from ridgeline_server.runtimes.base import DeviceLostError, Plan, Runtime
@@ -27,7 +28,6 @@ from ridgeline_server.runtimes.token_grid import TokenGrid
 from ridgeline_server.runtimes.triton_peak import _product, measure_peak
 from ridgeline_server.runtimes.triton_runtime import TritonRuntime, packed_feed
 from ridgeline_server.tasks.feature_extraction import POOLINGS
-from ridgeline_server.tuning.offline import Offline, mixed_batches
 
 # Of fp16 the relative rounding is 5e-4, and vectors of these models have lengths of a few units.
 TOLERANCES = {"packed-fp32": 1e-5, "packed-fp16": 2e-2}
@@ -205,8 +205,8 @@ def test_offline_passes_run_packed_batches(packed_bundle: Bundle) -> None:
         assert sum(len(batch.lengths) for batch in group) == len(texts)
         assert all(len(batch.input_ids) <= plan.grid.most_tokens for batch in group)
     assert ordered[0].lengths[0] == max(len(tokens.ids) for tokens in texts)
-    together = np.concatenate([offline.embed(batch) for batch in in_order])
-    alone = np.concatenate([offline.embed(pack(0, [tokens])) for tokens in texts])
+    together = np.concatenate([offline.answer(batch) for batch in in_order])
+    alone = np.concatenate([offline.answer(pack(0, [tokens])) for tokens in texts])
     np.testing.assert_allclose(together, alone, atol=1e-5)
     assert offline.pass_s(ordered) > 0
 

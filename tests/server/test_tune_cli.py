@@ -10,12 +10,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from ridgeline_server import tune_cli
+from ridgeline_server.measuring.messages import Judged
+from ridgeline_server.measuring.process import PlanProcess
 from ridgeline_server.tuning import tune as search
-from ridgeline_server.tuning.messages import Judged
-from ridgeline_server.tuning.process import CandidateProcess
 from tests.server.running_server import running_server
 
-FAULTY = Path(__file__).with_name("faulty_candidate.py")
+FAULTY = Path(__file__).with_name("faulty_plan.py")
 
 
 @pytest.fixture(autouse=True)
@@ -79,10 +79,10 @@ def test_without_matplotlib_the_plot_is_left_out(
 def test_candidates_that_fail_are_rows_with_a_reason(
     tune: Callable[..., Result], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def start(prepare: object, patience_s: float) -> CandidateProcess:
-        return CandidateProcess(prepare, patience_s, (sys.executable, str(FAULTY), "killed"))
+    def start(prepare: object, patience_s: float) -> PlanProcess:
+        return PlanProcess(prepare, patience_s, (sys.executable, str(FAULTY), "killed"))
 
-    monkeypatch.setattr(search, "CandidateProcess", start)
+    monkeypatch.setattr(search, "PlanProcess", start)
     done = tune("--json")
     assert done.exit_code == 1
     assert "no plan passed" in done.stderr
@@ -95,13 +95,13 @@ def test_candidates_that_fail_are_rows_with_a_reason(
 def test_answers_that_depend_on_the_batch_are_never_kept(
     tune: Callable[..., Result], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = CandidateProcess.judged
+    honest = PlanProcess.judged
 
-    def judged(process: CandidateProcess) -> Judged:
+    def judged(process: PlanProcess) -> Judged:
         answers = honest(process)
         return Judged(answers.mixed, np.roll(answers.alone, 1, axis=0))
 
-    monkeypatch.setattr(CandidateProcess, "judged", judged)
+    monkeypatch.setattr(PlanProcess, "judged", judged)
     done = tune("--json", "--min-quality", "0")
     assert done.exit_code == 1
     plans = json.loads(done.stdout)["plans"]

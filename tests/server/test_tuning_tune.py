@@ -9,11 +9,11 @@ import pytest
 
 from ridgeline_export.bundle import read_bundle
 from ridgeline_server.engine.tokenization import Tokens
+from ridgeline_server.measuring.errors import PlanError
+from ridgeline_server.measuring.messages import Judged, Prepare
 from ridgeline_server.runtimes.base import Plan
 from ridgeline_server.tuning import tune
 from ridgeline_server.tuning.candidates import Goal, Surroundings, candidates
-from ridgeline_server.tuning.errors import CandidateError
-from ridgeline_server.tuning.messages import Judged, Prepare
 from ridgeline_server.tuning.results import Findings
 from ridgeline_server.tuning.texts import Texts
 from ridgeline_server.tuning.tune import Tuner, Wish
@@ -40,7 +40,7 @@ class Stage:
 
 
 class Process:
-    """Stands in for a CandidateProcess: every plan is as fast as every other and answers the same."""
+    """Stands in for a PlanProcess: every plan is as fast as every other and answers the same."""
 
     memory_bytes = 1
 
@@ -67,7 +67,7 @@ class Process:
         self._passes += 1
         if self._is_faulty and (stage.starts, self._passes) == stage.fails_in:
             stage.failed = self
-            raise CandidateError("gave no answer")
+            raise PlanError("gave no answer")
         if stage.failed is not None:
             assert stage.failed not in stage.open
             stage.witnesses += 1
@@ -84,7 +84,7 @@ def search(bundle_path: Path, fails_in: tuple[int, int], monkeypatch: pytest.Mon
     bundle = read_bundle(bundle_path)
     first = candidates({"fp32": bundle.variant("fp32")}, SURROUNDINGS, Goal.THROUGHPUT)[0]
     stage = Stage(first.plan(bundle), fails_in)
-    monkeypatch.setattr(tune, "CandidateProcess", stage.start)
+    monkeypatch.setattr(tune, "PlanProcess", stage.start)
     texts = Texts("texts", *[tuple(Tokens(np.arange(1, n, dtype=np.int32), None, False) for n in (3, 9, 30))] * 2)
     tuner = Tuner(bundle, SURROUNDINGS, texts, Wish(variants=("fp32",), budget_s=60), lambda *_: None)
     return tuner.search(), stage

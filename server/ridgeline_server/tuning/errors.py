@@ -1,8 +1,7 @@
 """What can go wrong in tuning, and the exit code of each.
 
 TuneError              1  nothing can be tuned, or no plan passed
-├── TuneUsageError     2  an option has a value that is not allowed
-└── CandidateError     -  one candidate failed; the others go on
+└── TuneUsageError     2  an option has a value that is not allowed
 """
 
 from __future__ import annotations
@@ -18,7 +17,3 @@ class TuneUsageError(TuneError):
     """An option has a value that is not allowed."""
 
     exit_code = 2
-
-
-class CandidateError(TuneError):
-    """A candidate cannot be loaded or run; the message says why."""

@@ -35,7 +35,6 @@ class Trial:
     barrier: str | None = None
     was_final: bool = False
     is_left_out: bool = False
-    memory_bytes: int = 0
 
     @property
     def was_timed(self) -> bool:

@@ -1,25 +1,23 @@
-"""The search: a short look at every candidate, then a longer one at the fastest third, in turns.
-
-In turns, and there and back, because a machine that others use drifts: what is timed last must not lose by that.
-"""
+"""The search: a short look at every candidate, then a longer one at the fastest third, in turns."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import psutil
 
 from ridgeline_export.bundle import Bundle
+from ridgeline_server.measuring.errors import PlanError
+from ridgeline_server.measuring.messages import Prepare
+from ridgeline_server.measuring.process import PlanProcess
+from ridgeline_server.measuring.turns import Residents, there_and_back
 from ridgeline_server.request import Float32Array
 from ridgeline_server.tuning.candidate import Arithmetic, Candidate
 from ridgeline_server.tuning.candidates import Goal, Surroundings, candidates, choose_variants
-from ridgeline_server.tuning.errors import CandidateError, TuneError
-from ridgeline_server.tuning.messages import Prepare
-from ridgeline_server.tuning.process import CandidateProcess
+from ridgeline_server.tuning.errors import TuneError
 from ridgeline_server.tuning.quality import PlanQuality, compare, reference_candidate, stated
 from ridgeline_server.tuning.results import Findings, Trial, rank
 from ridgeline_server.tuning.texts import Texts
@@ -110,10 +108,10 @@ class Tuner:
             try:
                 with self._start(trial) as process:
                     self._first_look(process, trial, end)
-            except CandidateError as error:
+            except PlanError as error:
                 trial.failure = str(error)
 
-    def _first_look(self, process: CandidateProcess, trial: Trial, end: float) -> None:
+    def _first_look(self, process: PlanProcess, trial: Trial, end: float) -> None:
         """Judge a plan and time it: one pass, and more until the instant `end`."""
         probe = process.texts_per_s(_PROBE_TEXTS)
         if not self._count:
@@ -131,45 +129,36 @@ class Tuner:
         return [trial for trial in passing[:most] if _is_near(trial, passing[0], self._wish.goal)]
 
     def _compare_finalists(self, finalists: Sequence[Trial]) -> None:
-        available = psutil.virtual_memory().available
-        stay = sum(trial.memory_bytes for trial in finalists) <= _MEMORY * available
         first_looks = {trial: (trial.texts_per_s, trial.alone_s) for trial in finalists}
         for trial in finalists:
             trial.texts_per_s, trial.alone_s, trial.was_final = [], [], True
-        with ExitStack() as stack:
-            processes: dict[Trial, CandidateProcess] = {}
+        with Residents(self._start, _MEMORY * psutil.virtual_memory().available) as residents:
             for number in range(_FINAL_PASSES.stop):
                 running = [trial for trial in finalists if trial.failure is None]
                 if number >= _FINAL_PASSES.start and (self._is_over() or all(map(_is_stable, running))):
                     break
-                for trial in running if number % 2 == 0 else running[::-1]:
+                for trial in there_and_back(running, number):
                     self._progress(f"{trial.candidate.in_words}, pass {number + 1}", number, _FINAL_PASSES.stop)
                     try:
-                        self._visit(trial, processes, stack if stay else None)
-                    except CandidateError as error:
+                        self._visit(trial, residents)
+                    except PlanError as error:
                         trial.failure = f"{error}, in pass {number + 1} of the final"
-                        if trial in processes:  # one that hangs would slow down the others
-                            processes.pop(trial).close()
         for trial, (rates, alone) in first_looks.items():
             trial.texts_per_s, trial.alone_s = trial.texts_per_s or rates, trial.alone_s or alone
 
-    def _visit(self, trial: Trial, processes: dict[Trial, CandidateProcess], stack: ExitStack | None) -> None:
-        """One pass of a finalist, whose process stays where there is a stack to keep it on."""
-        with ExitStack() as own:
-            process = processes.get(trial)
-            if process is None:
-                process = (own if stack is None else stack).enter_context(self._start(trial))
-                if stack is not None:
-                    processes[trial] = process
+    def _visit(self, trial: Trial, residents: Residents[Trial]) -> None:
+        """One pass of a finalist."""
+        with residents.visit(trial) as (process, is_new):
+            if is_new:
                 process.texts_per_s(self._count)
                 self._judge(process, trial, again=True)
             trial.texts_per_s.append(process.texts_per_s(self._count))
             self._run_alone(process, trial)
 
-    def _run_alone(self, process: CandidateProcess, trial: Trial) -> None:
+    def _run_alone(self, process: PlanProcess, trial: Trial) -> None:
         trial.alone_s += process.alone_s(len(trial.alone_s), _ALONE_TEXTS, _ALONE * self._wish.budget_s)
 
-    def _judge(self, process: CandidateProcess, trial: Trial, again: bool) -> None:
+    def _judge(self, process: PlanProcess, trial: Trial, again: bool) -> None:
         """Measure the quality of a plan; at the first look once for all plans of the same arithmetic."""
         arithmetic = trial.candidate.arithmetic
         if self._reference is not None and (again or arithmetic not in self._judged):
@@ -190,16 +179,14 @@ class Tuner:
         try:
             with self._start(Trial(candidate)) as process:
                 self._reference = process.judged().mixed
-        except CandidateError as error:
+        except PlanError as error:
             self._reference_failure = str(error)
 
-    def _start(self, trial: Trial) -> CandidateProcess:
+    def _start(self, trial: Trial) -> PlanProcess:
         manifest = self._bundle.manifest
         plan = trial.candidate.plan(self._bundle)
         prepare = Prepare(plan, manifest.pooling or "mean", self._texts.timed, self._texts.judged)
-        process = CandidateProcess(prepare, max(_LEAST_PATIENCE_S, self._wish.budget_s / 2))
-        trial.memory_bytes = process.memory_bytes
-        return process
+        return PlanProcess(prepare, max(_LEAST_PATIENCE_S, self._wish.budget_s / 2))
 
     def _barrier(self, candidate: Candidate) -> str | None:
         """Why a plan may not be kept: unless it was named, a variant whose answers depend on the rest of the batch."""

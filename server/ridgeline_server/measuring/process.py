@@ -1,4 +1,4 @@
-"""The tuner's side of a candidate's process."""
+"""The measurer's side of a plan's process."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from types import TracebackType
 from typing import TypeVar
 
 from ridgeline_server.engine.framing import FramingError, read_frame, write_frame
-from ridgeline_server.tuning.errors import CandidateError
-from ridgeline_server.tuning.messages import (
+from ridgeline_server.measuring.errors import PlanError
+from ridgeline_server.measuring.messages import (
     Broken,
     Judge,
     Judged,
     Passed,
     Prepare,
     Prepared,
-    RanAlone,
+    Ran,
     RunAlone,
     RunPass,
+    RunShape,
 )
+from ridgeline_server.runtimes.grid import Shape
 
-WORKER_COMMAND = (sys.executable, "-P", "-m", "ridgeline_server.tuning.worker")
+WORKER_COMMAND = (sys.executable, "-P", "-m", "ridgeline_server.measuring.worker")
 _END_S = 5.0
 _LONGEST_REASON = 160
 # The math library of numpy must not start threads of its own beside the runtime's.
@@ -35,10 +37,10 @@ _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TOKENIZERS
 Answer = TypeVar("Answer")
 
 
-class CandidateProcess:
-    """One candidate, loaded in a process of its own. Every question raises CandidateError when it has no answer.
+class PlanProcess:
+    """One plan, loaded in a process of its own. Every question raises PlanError when it has no answer.
 
-    memory_bytes: the most that the process held while it loaded
+    memory_bytes: the most that the process has held, as far as it was asked
     """
 
     def __init__(self, prepare: Prepare, patience_s: float, command: Sequence[str] = WORKER_COMMAND) -> None:
@@ -54,7 +56,7 @@ class CandidateProcess:
                 stderr=self._stderr,
                 pass_fds=(theirs.fileno(),),
                 env={**os.environ, **_ENVIRONMENT},
-                start_new_session=True,  # Ctrl-C is for the tuner, which ends its processes
+                start_new_session=True,  # Ctrl-C is for who measures, and ends its processes
             )
         self._connection.settimeout(patience_s)
         self._stream = self._connection.makefile("rb")
@@ -64,7 +66,7 @@ class CandidateProcess:
             self.close()
             raise
 
-    def __enter__(self) -> CandidateProcess:
+    def __enter__(self) -> PlanProcess:
         return self
 
     def __exit__(
@@ -74,11 +76,17 @@ class CandidateProcess:
 
     def texts_per_s(self, texts: int) -> float:
         """Rate of one pass over the first `texts` timed texts, sorted by length, on all slots."""
-        return texts / self._ask(RunPass(texts), Passed).seconds
+        passed = self._ask(RunPass(texts), Passed)
+        self.memory_bytes = passed.memory_bytes
+        return texts / passed.seconds
 
     def alone_s(self, first: int, texts: int, seconds: float) -> tuple[float, ...]:
         """Seconds of timed texts one at a time, from number `first` on, `texts` at most, for about `seconds`."""
-        return self._ask(RunAlone(first, texts, seconds), RanAlone).seconds
+        return self._ask(RunAlone(first, texts, seconds), Ran).seconds
+
+    def shape_s(self, shape: Shape, times: int) -> tuple[float, ...]:
+        """Seconds of each of so many runs of a batch of (sequences, tokens each)."""
+        return self._ask(RunShape(shape, times), Ran).seconds
 
     def judged(self) -> Judged:
         """Embeddings of the judged texts."""
@@ -97,11 +105,11 @@ class CandidateProcess:
             write_frame(self._connection, question)
             answer = read_frame(self._stream)
         except TimeoutError:
-            raise CandidateError(f"gave no answer within {self._patience_s:.0f} s") from None
+            raise PlanError(f"gave no answer within {self._patience_s:.0f} s") from None
         except (EOFError, OSError, FramingError):
-            raise CandidateError(self._how_it_ended()) from None
+            raise PlanError(self._how_it_ended()) from None
         if isinstance(answer, Broken):
-            raise CandidateError(" ".join(answer.message.split())[:_LONGEST_REASON])
+            raise PlanError(" ".join(answer.message.split())[:_LONGEST_REASON])
         assert isinstance(answer, expected)
         return answer
 

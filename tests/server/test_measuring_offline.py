@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from ridgeline_export.bundle import read_bundle
 from ridgeline_server.engine.packing import pack
 from ridgeline_server.engine.tokenization import Tokens
+from ridgeline_server.measuring.offline import Offline, free_grid, mixed_batches, offline_texts_per_s, sorted_batches
 from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.devices import CPU
 from ridgeline_server.runtimes.grid import ShapeGrid, make_grid
 from ridgeline_server.runtimes.selection import make_plan
-from ridgeline_server.tuning.offline import Offline, free_grid, mixed_batches, offline_texts_per_s, sorted_batches
 
 GRID = make_grid(64, 256)
 BATCH_S = {(rows, length): 20.0 + rows * length for rows, length in GRID.shapes}
@@ -97,6 +97,6 @@ def test_a_plan_is_timed_and_answers(tiny_bundle: Path, runtime: str, grid: Shap
     assert len(rates) == 2
     assert min(rates) > 0
     offline = Offline(plan, "mean")
-    together = np.concatenate([offline.embed(batch, slot=1) for batch in mixed_batches(texts, plan.grid)])
-    alone = np.concatenate([offline.embed(pack(0, [each])) for each in texts])
+    together = np.concatenate([offline.answer(batch, slot=1) for batch in mixed_batches(texts, plan.grid)])
+    alone = np.concatenate([offline.answer(pack(0, [each])) for each in texts])
     np.testing.assert_allclose(together, alone, atol=1e-5)

@@ -9,12 +9,12 @@ import pytest
 
 from ridgeline_export.bundle import read_bundle
 from ridgeline_server.engine.tokenization import Tokens
+from ridgeline_server.measuring.errors import PlanError
+from ridgeline_server.measuring.messages import Prepare
+from ridgeline_server.measuring.process import PlanProcess
 from ridgeline_server.tuning.candidate import Arithmetic, Candidate
-from ridgeline_server.tuning.errors import CandidateError
-from ridgeline_server.tuning.messages import Prepare
-from ridgeline_server.tuning.process import CandidateProcess
 
-FAULTY = Path(__file__).with_name("faulty_candidate.py")
+FAULTY = Path(__file__).with_name("faulty_plan.py")
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def prepare(tiny_bundle: Path) -> Prepare:
 
 
 def test_a_candidate_is_measured(prepare: Prepare) -> None:
-    with CandidateProcess(prepare, 60) as process:
+    with PlanProcess(prepare, 60) as process:
         assert process.memory_bytes > 1e6
         assert process.texts_per_s(4) > 0
         assert len(process.alone_s(0, 7, 60)) == 7
@@ -48,19 +48,19 @@ def test_a_candidate_is_measured(prepare: Prepare) -> None:
 )
 def test_a_process_that_fails_gives_a_reason(prepare: Prepare, how: str, reason: str) -> None:
     patience_s = 1 if how == "hangs" else 30
-    with pytest.raises(CandidateError, match=reason):
-        CandidateProcess(prepare, patience_s, (sys.executable, str(FAULTY), how))
+    with pytest.raises(PlanError, match=reason):
+        PlanProcess(prepare, patience_s, (sys.executable, str(FAULTY), how))
 
 
 def test_a_process_that_ends_between_questions_gives_a_reason(prepare: Prepare) -> None:
     with (
-        CandidateProcess(prepare, 30, (sys.executable, str(FAULTY), "ends")) as process,
-        pytest.raises(CandidateError, match="exited with status 0"),
+        PlanProcess(prepare, 30, (sys.executable, str(FAULTY), "ends")) as process,
+        pytest.raises(PlanError, match="exited with status 0"),
     ):
         process.texts_per_s(1)
 
 
 def test_a_plan_that_the_runtime_refuses_gives_its_message(prepare: Prepare, tmp_path: Path) -> None:
     plan = dataclasses.replace(prepare.plan, graph=tmp_path / "none.onnx")
-    with pytest.raises(CandidateError, match=r"none\.onnx"):
-        CandidateProcess(dataclasses.replace(prepare, plan=plan), 30)
+    with pytest.raises(PlanError, match=r"none\.onnx"):
+        PlanProcess(dataclasses.replace(prepare, plan=plan), 30)

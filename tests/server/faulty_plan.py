@@ -7,7 +7,7 @@ import sys
 import time
 
 from ridgeline_server.engine.framing import read_frame, write_frame
-from ridgeline_server.tuning.messages import Broken, Prepared
+from ridgeline_server.measuring.messages import Broken, Prepared
 
 how = sys.argv[1]
 connection = socket.socket(fileno=int(sys.argv[2]))

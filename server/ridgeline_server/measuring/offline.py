@@ -8,7 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from queue import Empty, SimpleQueue
+
+import numpy as np
 
 from ridgeline_server.engine.packing import pack
 from ridgeline_server.engine.tokenization import Tokens
@@ -17,20 +20,32 @@ from ridgeline_server.runtimes.base import Plan, Runtime
 from ridgeline_server.runtimes.grid import Grid, Shape, ShapeGrid
 from ridgeline_server.runtimes.pooling import pooled
 from ridgeline_server.runtimes.selection import load_runtime
+from ridgeline_server.runtimes.token_grid import TokenGrid
 
 
 class Offline:
     """A loaded plan, and the measured seconds of a batch of each shape of its grid."""
 
-    def __init__(self, plan: Plan, pooling: str) -> None:
-        """Load and warm up. Raises whatever the runtime's library raises."""
-        self.plan = plan
-        self._pooling = pooling
-        self._runtime: Runtime = load_runtime(plan)
-        self.batch_s = self._runtime.warmup()
+    def __init__(self, plan: Plan, pooling: str | None, shapes: Sequence[Shape] = ()) -> None:
+        """Load and warm up. Raises whatever the runtime's library raises.
 
-    def embed(self, batch: Batch, slot: int = 0) -> Float32Array:
-        """Vectors [sequences, dim] of a batch, not normalized."""
+        pooling: how token states become vectors; None for a model that does not embed
+        shapes:  (rows, length) that batches may have beside those of the plan's grid
+        """
+        self._pooling = pooling
+        self._grid = plan.grid
+        self.plan = replace(plan, grid=with_shapes(plan.grid, shapes))
+        self._runtime: Runtime = load_runtime(self.plan)
+        seconds = self._runtime.warmup()
+        self.batch_s = {shape: seconds[shape] for shape in plan.grid.shapes}
+
+    def answer(self, batch: Batch, slot: int = 0) -> Float32Array:
+        """Vectors [sequences, dim] of a batch, not normalized.
+
+        Without pooling the graph's first output as it is, which may be the runtime's memory.
+        """
+        if self._pooling is None:
+            return np.asarray(self._runtime.run(batch, slot).arrays[self.plan.outputs[0]], dtype=np.float32)
         vectors = pooled(self._runtime.run(batch, slot), self.plan, batch, self._pooling)
         return vectors if self.plan.pools_as is None else vectors.copy()  # the slot's next run writes there again
 
@@ -39,7 +54,7 @@ class Offline:
         if not self.plan.grid.is_packed:
             return sorted_batches(sequences, self.batch_s)
         ordered = sorted(sequences, key=lambda tokens: len(tokens.ids), reverse=True)
-        return mixed_batches(ordered, self.plan.grid)
+        return mixed_batches(ordered, self._grid)
 
     def pass_s(self, batches: Sequence[Batch]) -> float:
         """Seconds that all slots take together for these batches, begun in their order."""
@@ -53,7 +68,7 @@ class Offline:
                     batch = waiting.get_nowait()
                 except Empty:
                     return
-                self.embed(batch, slot)
+                self.answer(batch, slot)
 
         slots = range(self.plan.concurrency)
         with ThreadPoolExecutor(len(slots)) as threads:
@@ -106,6 +121,20 @@ def mixed_batches(sequences: Sequence[Tokens], grid: Grid) -> list[Batch]:
             group = []
         group.append(tokens)
     return [*batches, pack(len(batches), group)] if group else batches
+
+
+def filled_batch(sequences: Sequence[Tokens], shape: Shape) -> Batch:
+    """A batch of (rows, length) tokens: the sequences' tokens end to end, begun again as often as it takes."""
+    rows, length = shape
+    ids = np.resize(np.concatenate([tokens.ids for tokens in sequences]), rows * length)
+    return Batch(0, ids, np.full(rows, length, dtype=np.int32))
+
+
+def with_shapes(grid: Grid, shapes: Sequence[Shape]) -> Grid:
+    """The grid, and these shapes (rows, length) beside its own."""
+    if isinstance(grid, TokenGrid):
+        return replace(grid, buckets=tuple(sorted({*grid.buckets, *(rows * length for rows, length in shapes)})))
+    return ShapeGrid(tuple(dict.fromkeys((*grid.shapes, *shapes))))
 
 
 def free_grid(max_tokens: int, max_batch_tokens: int, multiple: int = 8) -> ShapeGrid:

@@ -1,4 +1,4 @@
-"""What the tuner and the process of one candidate say to each other, pickled over a socket pair."""
+"""What a measurement and the process of one plan say to each other, pickled over a socket pair."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ from dataclasses import dataclass
 from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.request import Float32Array
 from ridgeline_server.runtimes.base import Plan
+from ridgeline_server.runtimes.grid import Shape
 
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """To the process, first: what to load, the texts to time and those to judge."""
+    """To the process, first: what to load, the texts to time and those to judge.
+
+    pooling: how token states become vectors; None for a model that does not embed
+    shapes:  (rows, length) that are timed beside those that the plan's grid has
+    """
 
     plan: Plan
-    pooling: str
+    pooling: str | None
     timed: tuple[Tokens, ...]
-    judged: tuple[Tokens, ...]
+    judged: tuple[Tokens, ...] = ()
+    shapes: tuple[Shape, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +41,10 @@ class RunPass:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A pass is done."""
+    """A pass is done. memory_bytes: the most that the process has held."""
 
     seconds: float
+    memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +57,16 @@ class RunAlone:
 
 
 @dataclass(frozen=True, slots=True)
-class RanAlone:
-    """Seconds of each text."""
+class RunShape:
+    """Run a batch of so many sequences of so many tokens, as often."""
+
+    shape: Shape
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """Seconds of each run."""
 
     seconds: tuple[float, ...]
 
