@@ -109,5 +109,5 @@ def methods() -> tuple[Method, ...]:
 
 
 def method_of(config: Any) -> Method:
-    """The method that a config is of."""
-    return next(method for method in methods() if method.config_type is type(config))
+    """The method that a config is of: its module registered it."""
+    return next(method for method in _METHODS.values() if method.config_type is type(config))

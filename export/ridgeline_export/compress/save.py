@@ -15,12 +15,22 @@ from ridgeline_export.form.dissolve import dissolve
 from ridgeline_export.form.extras import EXTRAS_NAME, write_extras
 from ridgeline_export.form.form import write_form
 from ridgeline_export.form.restore import restore
+from ridgeline_export.tokenizer import load_pretrained_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _LEFT_BEHIND = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*.h5", "*.msgpack", "*.ot",
                 "onnx", "openvino", ".*", "compression.json", "report", "README.md")  # fmt: skip
+_TOKENIZER_FILES = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "*.bpe",
+)
 # Sums in another order: rounding alone differs.
 _TOLERANCE = 1e-3
 
@@ -41,11 +51,23 @@ def save_model(job: Job, directory: Path, journal: Sequence[Entry]) -> None:
     stock.save_pretrained(place)
     (place / EXTRAS_NAME).unlink(missing_ok=True)
     write_extras(place, job.extras)
-    if loaded.tokenizer is not None:
+    if _is_new(loaded.tokenizer, loaded.transformer):
+        for pattern in _TOKENIZER_FILES:
+            for path in place.glob(pattern):
+                path.unlink()
         loaded.tokenizer.save_pretrained(place)
     _set_width(directory, int(stock.config.hidden_size))
     write_journal(directory, journal)
     _check(loaded.model, type(stock), place, has_own_attention=job.form.attention is None)
+
+
+def _is_new(tokenizer: Any, before: Path) -> bool:
+    """Whether a method changed the tokenizer that lies in a directory; else its files are copied as they are."""
+    old = load_pretrained_tokenizer(before)
+    return bool(
+        old.backend_tokenizer.to_str() != tokenizer.backend_tokenizer.to_str()
+        or old.model_max_length != tokenizer.model_max_length
+    )
 
 
 def _set_width(directory: Path, width: int) -> None:
