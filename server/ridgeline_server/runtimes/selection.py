@@ -40,6 +40,7 @@ _GPU_BATCH_TOKENS = 16_384
 _OVERHEAD_TOKENS = {"cpu": CALL_OVERHEAD_TOKENS, "cuda": 4096}
 # While one batch is on the GPU, the host pads the next and pools the one before.
 GPU_CONCURRENCY = 2
+# Of the tasks that are served; of others all outputs.
 _OUTPUTS = {"feature-extraction": ("last_hidden_state",)}
 _POOLED = "pooled"
 # Precisions that leave something in floating point of another one.
@@ -71,22 +72,36 @@ def choose_plans(bundle: Bundle, config: ServerConfig) -> list[Plan]:
     budget = config.max_batch_tokens or _default_budget(
         runtime, kind, variant, min(place.threads for place in placements)
     )
-    return [
-        make_plan(
-            bundle,
-            variant,
-            runtime,
-            precision=precisions(variant, runtime, kind)[0],
-            device=placement.device,
-            threads=placement.threads,
-            concurrency=_concurrency(runtime, placement),
-            max_batch_tokens=budget,
-            why=why,
-            cores=placement.cores,
-            device_share=placement.device_share,
-        )
-        for placement in placements
-    ]
+    return [usual_plan(bundle, variant, runtime, placement, why, budget) for placement in placements]
+
+
+def usual_plan(
+    bundle: Bundle,
+    variant: Variant,
+    runtime: str,
+    placement: Placement,
+    why: str,
+    max_batch_tokens: int | None = None,
+    concurrency: int | None = None,
+) -> Plan:
+    """The plan that a variant is served by on a runtime where nobody tuned it.
+
+    max_batch_tokens, concurrency: None = the usual ones
+    """
+    kind = placement.device.kind
+    return make_plan(
+        bundle,
+        variant,
+        runtime,
+        precision=precisions(variant, runtime, kind)[0],
+        device=placement.device,
+        threads=placement.threads,
+        concurrency=concurrency or _concurrency(runtime, placement),
+        max_batch_tokens=max_batch_tokens or _default_budget(runtime, kind, variant, placement.threads),
+        why=why,
+        cores=placement.cores,
+        device_share=placement.device_share,
+    )
 
 
 def make_plan(
@@ -130,7 +145,7 @@ def make_plan(
         concurrency=concurrency,
         grid=_make_grid(variant, manifest.max_tokens, max_batch_tokens, device.kind),
         pad_token_id=manifest.pad_token_id,
-        outputs=(_POOLED,) if _POOLED in variant.outputs else _OUTPUTS[manifest.task],
+        outputs=(_POOLED,) if _POOLED in variant.outputs else _OUTPUTS.get(manifest.task, variant.outputs),
         why=why,
         device=device,
         float_precision=float_precision,
