@@ -1,0 +1,154 @@
+"""Tokenized examples without padding, and how they make batches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ridgeline_export.compress.data.data import Example
+from ridgeline_export.compress.recover.objective import Batch
+from ridgeline_export.errors import UsageError
+from ridgeline_export.tokenizer import TextEncoder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Indices = NDArray[np.int64]
+# Texts of like length go together inside pools of so many batches: fewer pad more, more make batches less random.
+_POOL_BATCHES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Texts end to end.
+
+    ids:      int32 [tokens]
+    type_ids: int8 [tokens]; None when the model takes none
+    offsets:  int64 [texts + 1]: text i has the tokens offsets[i]:offsets[i + 1]
+    labels:   int64 [texts] of classes or float32 [texts] to regress to; None without
+    """
+
+    ids: NDArray[np.int32]
+    type_ids: NDArray[np.int8] | None
+    offsets: NDArray[np.int64]
+    labels: NDArray[np.int64] | NDArray[np.float32] | None
+    pad_token_id: int
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each text, special ones included, int64 [texts]."""
+        return np.diff(self.offsets)
+
+    @property
+    def digest(self) -> str:
+        """Of the tokens and labels: what belongs to other texts has another."""
+        found = hashlib.sha256()
+        for array in (self.ids, self.type_ids, self.offsets, self.labels):
+            if array is not None:
+                found.update(str(array.dtype).encode() + np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
+
+    def batch(self, indices: Sequence[int] | Indices) -> Batch:
+        """These texts in this order, padded to the longest, on the CPU."""
+        import torch
+
+        chosen = np.asarray(indices, np.int64)
+        lengths = self.lengths[chosen]
+        shape = (len(chosen), int(lengths.max()))
+        # [texts, longest]: where each token stands in `ids`; padding reads the text's last token and is overwritten.
+        columns = np.arange(shape[1])
+        is_real = columns < lengths[:, None]
+        places = self.offsets[chosen][:, None] + np.minimum(columns, lengths[:, None] - 1)
+        arrays = {
+            "input_ids": np.where(is_real, self.ids[places], self.pad_token_id).astype(np.int64),
+            "attention_mask": is_real.astype(np.int64),
+        }
+        if self.type_ids is not None:
+            arrays["token_type_ids"] = np.where(is_real, self.type_ids[places], 0).astype(np.int64)
+        return Batch(
+            inputs={name: torch.from_numpy(array) for name, array in arrays.items()},
+            indices=torch.from_numpy(chosen),
+            labels=None if self.labels is None else torch.from_numpy(self.labels[chosen]),
+        )
+
+
+def tokenize(
+    encoder: TextEncoder, examples: Sequence[Example], max_tokens: int, labels: tuple[str, ...] | None = None
+) -> Tokens:
+    """Tokenize examples, cut to max_tokens and to what the model takes, special tokens included.
+
+    labels: names of the classes in the model's order; None: examples with numbers keep them, classes are left out
+    Raises UsageError for an example whose label is none of `labels`.
+    """
+    encodings = _cut(encoder, max_tokens).encode([example.text for example in examples])
+    type_ids = None
+    if "token_type_ids" in encoder.input_names:
+        type_ids = np.concatenate([np.array(encoding.type_ids, np.int8) for encoding in encodings])
+    return Tokens(
+        ids=np.concatenate([np.array(encoding.ids, np.int32) for encoding in encodings]),
+        type_ids=type_ids,
+        offsets=np.cumsum([0, *(len(encoding.ids) for encoding in encodings)], dtype=np.int64),
+        labels=_labels(examples, labels),
+        pad_token_id=encoder.pad_token_id,
+    )
+
+
+def batches_of(lengths: Indices, batch_texts: int, seed: int, epoch: int) -> list[Indices]:
+    """All texts once, in random batches of texts of like length; the same for the same seed and epoch.
+
+    lengths: tokens of each text, int64 [texts]
+    """
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(len(lengths))
+    pool = batch_texts * _POOL_BATCHES
+    batches: list[Indices] = []
+    for start in range(0, len(order), pool):
+        chosen = order[start : start + pool]
+        chosen = chosen[np.argsort(-lengths[chosen], kind="stable")]
+        batches += [chosen[first : first + batch_texts] for first in range(0, len(chosen), batch_texts)]
+    return [batches[place] for place in random.permutation(len(batches))]
+
+
+def sorted_batches(lengths: Indices, batch_texts: int) -> Iterator[Indices]:
+    """All texts once, longest first: for evaluation and for outputs that are computed once."""
+    order = np.argsort(-lengths, kind="stable")
+    for first in range(0, len(order), batch_texts):
+        yield order[first : first + batch_texts]
+
+
+def _cut(encoder: TextEncoder, max_tokens: int) -> TextEncoder:
+    import dataclasses
+
+    from tokenizers import Tokenizer
+
+    backend = Tokenizer.from_str(encoder.backend.to_str())
+    cut = dict(backend.truncation or {})
+    cut["max_length"] = min(max_tokens, int(cut.get("max_length", max_tokens)))
+    backend.enable_truncation(**cut)
+    return dataclasses.replace(encoder, backend=backend)
+
+
+def _labels(
+    examples: Sequence[Example], names: tuple[str, ...] | None
+) -> NDArray[np.int64] | NDArray[np.float32] | None:
+    if names is not None:
+        numbers = {name: number for number, name in enumerate(names)}
+        unknown = next((each for each in examples if str(each.label) not in numbers or each.label is None), None)
+        if unknown is not None:
+            raise UsageError(
+                f"the text {unknown.text!r:.60} has "
+                f"{'no label' if unknown.label is None else f'the label {unknown.label!r}'}; "
+                f"the model's labels are: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}"
+            )
+        return np.array([numbers[str(example.label)] for example in examples], np.int64)
+    if examples and all(isinstance(example.label, float) for example in examples):
+        return np.array([example.label for example in examples], np.float32)
+    return None
