@@ -17,7 +17,7 @@ from ridgeline_export.load import load_model
 from ridgeline_export.source import find_model
 from tests.models import write_model
 
-WORDS = "the value of a function is read from the file and written to a list of names".split()
+WORDS = ["the", "value", "of", "a", "function", "is", "read", "from", "file", "and", "written", "to", "list", "names"]
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +56,9 @@ def test_other_texts_can_still_be_read(tmp_path: Path, texts: Path) -> None:
     loaded = load_model(find_model(str(out)))
     before = load_model(find_model(str(tmp_path / "model")))
     text = "Zebras quickly exceed whatever"
-    unknown = [each.encoder.backend.token_to_id("[UNK]") for each in (before, loaded)]
-    assert [each.encode([text])[0].ids.count(number) for each, number in zip(
-        (before.encoder, loaded.encoder), unknown, strict=True)][1] <= before.encoder.encode([text])[0].ids.count(unknown[0])  # fmt: skip
-    assert loaded.encoder.encode([text])[0].ids
+    old, new = (each.encoder.encode([text])[0].tokens for each in (before, loaded))
+    assert new.count("[UNK]") == old.count("[UNK]")
+    assert len(new) >= len(old)
 
 
 def test_a_tied_output_layer_follows(tmp_path: Path, texts: Path) -> None:
