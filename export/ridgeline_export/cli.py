@@ -29,6 +29,9 @@ _QUALITY = {
     "order_agreement": "share of pairs of texts ranked as PyTorch ranks them",
 }
 
+# Of a file, below which what is saved is not worth a line.
+_SHARED_SHARE = 0.01
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -133,6 +136,10 @@ def _show(report: Report, out: Path, errors: Console) -> None:
     console.print(_table(report))
     if report.fusion is not None:
         console.print(f"The packed graph has {report.fusion}.", markup=False, highlight=False, soft_wrap=True)
+    shared = [outcome for outcome in report.outcomes if outcome.shared_bytes >= _SHARED_SHARE * outcome.size_bytes > 0]
+    if shared:
+        saved = ", ".join(f"{outcome.shared_bytes / 1e6:.1f} MB of {outcome.name}" for outcome in shared)
+        console.print(f"Weights in common are stored once, which saves {saved}.", highlight=False, soft_wrap=True)
     for outcome in report.outcomes:
         if outcome.failure:
             errors.print(f"{outcome.name} was not kept: {outcome.failure}.", markup=False, highlight=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ridgeline_export.config import IR_VERSION, OPSET
+from ridgeline_export.deduplicate import deduplicate
 from ridgeline_export.errors import ConversionError, UnsupportedModelError, disk_full, summary
 from ridgeline_export.load import LoadedModel
 
@@ -46,9 +47,10 @@ def convert(loaded: LoadedModel, directory: Path) -> Path:
 
 
 def save_graph(program: onnx_ir.Model, directory: Path) -> Path:
-    """Write a graph, its weights in a file beside it, and return the graph's path."""
+    """Write a graph, its weights in a file beside it, equal ones once, and return the graph's path."""
     import onnx_ir
 
+    deduplicate(program)
     path = directory / GRAPH_NAME
     onnx_ir.save(program, path, external_data=WEIGHTS_NAME)
     return path
@@ -73,7 +75,9 @@ def _export(loaded: LoadedModel) -> Any:
 def _sample(loaded: LoadedModel) -> dict[str, Any]:
     import torch
 
-    shape = (_SAMPLE_BATCH, min(_SAMPLE_SEQUENCE, loaded.max_tokens))
+    from ridgeline_export.form.attention import sample_tokens
+
+    shape = (_SAMPLE_BATCH, min(max(_SAMPLE_SEQUENCE, sample_tokens(loaded.model)), loaded.max_tokens))
     pad = loaded.encoder.pad_token_id
     mask = torch.ones(shape, dtype=torch.long)
     mask[1, shape[1] // 2 :] = 0

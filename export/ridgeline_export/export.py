@@ -17,6 +17,7 @@ from ridgeline_export.bundle import FileEntry, Manifest, Quality, Variant, file_
 from ridgeline_export.config import ExportOptions, Fp32, Int8Static, PackedConfig, VariantConfig
 from ridgeline_export.convert import convert
 from ridgeline_export.corpus import load_corpus
+from ridgeline_export.deduplicate import shared_bytes
 from ridgeline_export.errors import ConversionError, ExportError, OutputError, disk_full
 from ridgeline_export.load import load_model
 from ridgeline_export.quantize import quantize
@@ -46,7 +47,8 @@ Step = Callable[[str], AbstractContextManager[None]]
 class Outcome:
     """What became of a variant: how big it is, how good, and why it was not kept when it was not.
 
-    failure: None for a variant in the bundle
+    failure:      None for a variant in the bundle
+    shared_bytes: that its files would have more, had no two layers a weight in common
     """
 
     name: str
@@ -54,6 +56,7 @@ class Outcome:
     nodes: int
     quality: Quality | None
     failure: str | None = None
+    shared_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +169,8 @@ class _Export:
         variant = describe(config, made, quality)
         size_bytes = sum(entry.size_bytes for entry in variant.files.values())
         if quality.passed:
-            return Outcome(config.name, size_bytes, variant.nodes, quality), variant
+            outcome = Outcome(config.name, size_bytes, variant.nodes, quality, shared_bytes=_shared_bytes(made.path))
+            return outcome, variant
         self._discard(config)
         return Outcome(config.name, size_bytes, variant.nodes, quality, gate_failure(config, quality)), None
 
@@ -234,6 +238,12 @@ class _Export:
         config.to_json_file(self.directory / "config.json", use_diff=False)
         names = ("config.json", "tokenizer.json", "tokenizer_config.json")
         return {name: file_entry(self.directory / name) for name in names}
+
+
+def _shared_bytes(path: Path) -> int:
+    import onnx_ir
+
+    return shared_bytes(onnx_ir.load(path))
 
 
 def _version(package: str) -> str:

@@ -94,15 +94,18 @@ def _fp16(config: Fp16, source: Path, directory: Path, calibration: Sequence[Fee
 
 @handles(Int8Dynamic)
 def _int8_dynamic(config: Int8Dynamic, source: Path, directory: Path, calibration: Sequence[Feed]) -> None:
+    import onnx_ir
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    quantized = source.parent / "quantized.onnx"
     quantize_dynamic(
         source,
-        directory / GRAPH_NAME,
+        quantized,
         per_channel=config.per_channel,
         weight_type=QuantType.QInt8,
         use_external_data_format=True,
     )
+    save_graph(onnx_ir.load(quantized), directory)
 
 
 @handles(Int8Static)
