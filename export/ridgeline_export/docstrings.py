@@ -16,21 +16,41 @@ _LEAST_WORDS = 3
 
 def standard_library() -> Iterator[tuple[str, str]]:
     """(top-level package or module, docstring) of the interpreter's standard library, in a fixed order."""
-    return _of_directory(Path(sysconfig.get_path("stdlib")), _NOT_LIBRARY)
+    return ((module[0].removesuffix(".py"), text) for module, texts in _library() for text in texts)
 
 
 def installed_packages() -> Iterator[tuple[str, str]]:
     """The same of what is installed beside the standard library."""
+    return ((module[0].removesuffix(".py"), text) for module, texts in _packages() for text in texts)
+
+
+def documents(least_words: int) -> Iterator[str]:
+    """All docstrings of a module, one after the other, for each module that has so many words of them."""
+    for modules in (_library(), _packages()):
+        for _, texts in modules:
+            text = "\n\n".join(texts)
+            if len(text.split()) >= least_words:
+                yield text
+
+
+_Module = tuple[tuple[str, ...], list[str]]
+
+
+def _library() -> Iterator[_Module]:
+    return _of_directory(Path(sysconfig.get_path("stdlib")), _NOT_LIBRARY)
+
+
+def _packages() -> Iterator[_Module]:
     for directory in dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib")):
         yield from _of_directory(Path(directory), _NOT_PACKAGE)
 
 
-def _of_directory(root: Path, left_out: frozenset[str]) -> Iterator[tuple[str, str]]:
+def _of_directory(root: Path, left_out: frozenset[str]) -> Iterator[_Module]:
+    """Each module's place and its docstrings, in a fixed order."""
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).parts
         if left_out.isdisjoint(parts):
-            for text in _of_file(path):
-                yield parts[0].removesuffix(".py"), text
+            yield parts, list(_of_file(path))
 
 
 def _of_file(path: Path) -> Iterator[str]:

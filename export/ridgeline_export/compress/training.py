@@ -60,6 +60,7 @@ class DataSettings:
     data: str = setting(
         "packages",
         help="'packages' (docstrings of the standard library and the installed packages), 'stdlib', "
+        "'documents' (all docstrings of a module in one, for long inputs), "
         "'stdlib-labels' (the ten largest packages of the standard library as classes), or a file: .txt, one text a "
         "line; .jsonl, .csv or .tsv with text, text_pair and label.",
     )

@@ -8,7 +8,7 @@ import json
 import sys
 import sysconfig
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,12 +16,13 @@ from ridgeline_estimate.host import cache_directory, write_whole
 from ridgeline_export.compress.data.data import Data, Example
 from ridgeline_export.compress.data.files import read_examples
 from ridgeline_export.compress.training import DataSettings
-from ridgeline_export.docstrings import installed_packages, standard_library
+from ridgeline_export.docstrings import documents, installed_packages, standard_library
 from ridgeline_export.errors import UsageError
 
 MIN_TEXTS = 100
 _CLASSES = 10
 _LEAST_JUDGED = 8
+_LONG_WORDS = 1000
 
 
 def load_data(settings: DataSettings) -> Data:
@@ -78,24 +79,29 @@ def _library() -> list[Example]:
 
 
 def _packages() -> list[Example]:
-    return [Example(text) for text in _remembered()]
+    sources = (standard_library, installed_packages)
+    return _remembered("packages", lambda: (text for source in sources for _, text in source()))
 
 
-def _remembered() -> list[str]:
-    """Docstrings of everything installed; reading them takes most of a minute, so they are kept."""
+def _documents() -> list[Example]:
+    return _remembered("documents", lambda: documents(_LONG_WORDS))
+
+
+def _remembered(name: str, read: Callable[[], Iterable[str]]) -> list[Example]:
+    """Texts of everything installed; reading it takes most of a minute, so they are kept."""
     path = None
     with suppress(RuntimeError):  # a user without a home
-        path = cache_directory() / "docstrings" / f"{_installed()}.json"
+        path = cache_directory() / "docstrings" / f"{name}-{_installed()}.json"
     if path is not None and path.is_file():
         with suppress(OSError, ValueError):
             kept = json.loads(path.read_text(encoding="utf-8"))
             if isinstance(kept, list) and all(isinstance(text, str) for text in kept):
-                return kept
-    texts = list(dict.fromkeys(text for source in (standard_library, installed_packages) for _, text in source()))
+                return list(map(Example, kept))
+    texts = list(dict.fromkeys(read()))
     if path is not None:
         with suppress(OSError):  # a cache that cannot be written costs time alone
             write_whole(path, json.dumps(texts))
-    return texts
+    return list(map(Example, texts))
 
 
 def _installed() -> str:
@@ -120,6 +126,7 @@ def _library_labels() -> list[Example]:
 
 _BUILT_IN = {
     "packages": ("docstrings of the standard library and the installed packages", _packages),
+    "documents": ("docstrings of whole modules of the standard library and the installed packages", _documents),
     "stdlib": ("standard library docstrings", _library),
     "stdlib-labels": ("packages of the standard library", _library_labels),
 }
