@@ -111,7 +111,7 @@ def run(
         from ridgeline_export.compress.recipe.recipe import read_recipe
         from ridgeline_export.compress.recipe.run import run_recipe
 
-        run_recipe(read_recipe(recipe, model), out, progress, fresh=fresh)
+        run_recipe(read_recipe(recipe, out, model), out, progress, fresh=fresh)
     typer.echo(f"Result: {out}")
 
 

@@ -6,17 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ridgeline_export.compress.method import Method, methods
 from ridgeline_export.compress.options import choose
-from ridgeline_export.compress.setting import configure, to_dict
+from ridgeline_export.compress.setting import configure, setting, to_dict
 from ridgeline_export.compress.training import DataSettings
 from ridgeline_export.config import DEFAULT_VARIANTS, VariantConfig, parse_variants
 from ridgeline_export.errors import UsageError
 
 _KEYS = ("name", "about", "model", "task", "data", "steps")
-_MODEL = "$model"
 _EXPORT_KEYS = ("variants", "min_quality")
 
 
@@ -42,7 +41,7 @@ class ExportStep:
 
     variants: str
     min_quality: float | None = None
-    name: str = "bundle"
+    name: ClassVar[str] = "bundle"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -55,13 +54,14 @@ class ExportStep:
 
 @dataclass(frozen=True, slots=True)
 class ReportStep:
-    """Size, speed and quality of the model so far beside the first one's."""
+    """Size, speed and quality of the model so far beside another's. against: a model; None for the recipe's"""
 
-    name: str = "report"
+    against: str | None = setting(None, help="Model to compare with; the recipe's when not given.")
+    name: ClassVar[str] = "report"
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {}
+        return {"against": self.against}
 
 
 Step = MethodStep | ExportStep | ReportStep
@@ -86,9 +86,11 @@ def shipped() -> dict[str, str]:
     return {file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8") for file in files}
 
 
-def read_recipe(recipe: str, model: str | None = None) -> Recipe:
+def read_recipe(recipe: str, out: Path, model: str | None = None) -> Recipe:
     """Read a YAML file, or a recipe that ships, by its name.
 
+    out:   directory that it will be run in: `$1-distill` in a setting is the first step's result there, `$model` the
+           model that the recipe begins with
     model: stands in place of the recipe's own
     Raises UsageError naming the step and the key that is wrong.
     """
@@ -114,7 +116,7 @@ def read_recipe(recipe: str, model: str | None = None) -> Recipe:
         model=model,
         task=raw.get("task"),
         data=configure(DataSettings, _mapping(data, f"{recipe}: data"), where=f"{recipe}: data"),
-        steps=_steps(raw.get("steps"), recipe, model),
+        steps=_steps(raw.get("steps"), recipe, {"model": model}, out),
     )
 
 
@@ -131,7 +133,7 @@ def _text(recipe: str) -> str:
         ) from error
 
 
-def _steps(raw: object, recipe: str, model: str) -> tuple[Step, ...]:
+def _steps(raw: object, recipe: str, names: dict[str, str], out: Path) -> tuple[Step, ...]:
     if not isinstance(raw, list) or not raw:
         raise UsageError(
             f"{recipe} has no steps; write `steps:` and a list, such as `- distill: {{layers: [0, 2, 5]}}`"
@@ -145,8 +147,8 @@ def _steps(raw: object, recipe: str, model: str) -> tuple[Step, ...]:
         if not isinstance(entry, dict) or len(entry) != 1:
             raise UsageError(f"{where} is {entry!r}; a step is one name with its settings, such as `- prune: {{…}}`")
         name, settings = next(iter(entry.items()))
-        values = _filled(_mapping(settings or {}, where), model)
         where = f"step {number} ({name}) of {recipe}"
+        values = _filled(_mapping(settings or {}, where), names, where)
         if name == "quantize":
             quantized = _export_settings(values, where)
         elif name == "export":
@@ -156,9 +158,11 @@ def _steps(raw: object, recipe: str, model: str) -> tuple[Step, ...]:
             steps.append(export)
             quantized = None
         elif name == "report":
-            steps.append(ReportStep())
+            steps.append(configure(ReportStep, values, where=where))
         else:
             steps.append(_method_step(str(name), values, where))
+            place = place_of(len(steps), steps[-1])
+            names[place] = str(out / place)
     if quantized is not None:
         raise UsageError(f"{recipe} quantizes and exports nothing after it; add the step `- export`")
     return tuple(steps)
@@ -195,9 +199,21 @@ def _mapping(value: object, where: str) -> Mapping[str, Any]:
     return value
 
 
-def _filled(values: Mapping[str, Any], model: str) -> dict[str, Any]:
-    """The settings with $model in its place, at any depth."""
-    return {
-        name: _filled(value, model) if isinstance(value, dict) else model if value == _MODEL else value
-        for name, value in values.items()
-    }
+def place_of(number: int, step: Step) -> str:
+    """The name of a step's directory; number: counted from 1, steps that only quantize not counted"""
+    return f"{number}-{step.name}"
+
+
+def _filled(values: Mapping[str, Any], names: Mapping[str, str], where: str) -> dict[str, Any]:
+    """The settings with what stands for $model and $1-distill, at any depth."""
+    return {name: _filled_value(value, names, where) for name, value in values.items()}
+
+
+def _filled_value(value: Any, names: Mapping[str, str], where: str) -> Any:
+    if isinstance(value, dict):
+        return _filled(value, names, where)
+    if not isinstance(value, str) or not value.startswith("$"):
+        return value
+    if value[1:] not in names:
+        raise UsageError(f"{where} names {value}; before it there are: {', '.join(f'${name}' for name in names)}")
+    return names[value[1:]]

@@ -13,7 +13,7 @@ from typing import Any
 
 from ridgeline_estimate.host import write_whole
 from ridgeline_export.compress.progress import Progress
-from ridgeline_export.compress.recipe.recipe import ExportStep, MethodStep, Recipe, Step
+from ridgeline_export.compress.recipe.recipe import ExportStep, MethodStep, Recipe, Step, place_of
 from ridgeline_export.compress.run import Request, compress, disk_errors
 from ridgeline_export.compress.setting import to_dict
 from ridgeline_export.config import ExportOptions
@@ -54,7 +54,7 @@ def _do(step: Step, recipe: Recipe, model: str, place: Path, progress: Progress)
     else:
         from ridgeline_export.compress.report.report import write_report
 
-        progress.say(write_report(recipe.model, Path(model), place, recipe.data, progress))
+        progress.say(write_report(step.against or recipe.model, Path(model), place, recipe.data, progress))
 
 
 def _export(step: ExportStep, recipe: Recipe, model: str, place: Path, progress: Progress) -> None:
@@ -70,7 +70,7 @@ def _export(step: ExportStep, recipe: Recipe, model: str, place: Path, progress:
 
 
 def _places(recipe: Recipe, out: Path) -> list[Path]:
-    return [out / f"{number}-{step.name}" for number, step in enumerate(recipe.steps, start=1)]
+    return [out / place_of(number, step) for number, step in enumerate(recipe.steps, start=1)]
 
 
 def _record(recipe: Recipe, places: list[Path]) -> dict[str, Any]:

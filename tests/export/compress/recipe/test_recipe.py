@@ -27,7 +27,7 @@ def written(tmp_path: Path, text: str) -> str:
 
 
 def test_a_recipe_is_read(tmp_path: Path) -> None:
-    recipe = read_recipe(written(tmp_path, RECIPE))
+    recipe = read_recipe(written(tmp_path, RECIPE), tmp_path / "out")
     prune, export, report = recipe.steps
     assert isinstance(prune, MethodStep)
     assert isinstance(prune.config, Unstructured)
@@ -39,9 +39,27 @@ def test_a_recipe_is_read(tmp_path: Path) -> None:
 
 def test_the_model_can_be_another_one_and_is_named_by_steps(tmp_path: Path) -> None:
     text = "model: default\nsteps: [{recover: {teacher: $model}}]"
-    (step,) = read_recipe(written(tmp_path, text), "elsewhere").steps
+    (step,) = read_recipe(written(tmp_path, text), tmp_path / "out", "elsewhere").steps
     assert isinstance(step, MethodStep)
     assert str(step.config.teacher) == "elsewhere"
+
+
+def test_a_step_names_the_result_of_one_before(tmp_path: Path) -> None:
+    text = """
+model: default
+steps:
+  - prune: {method: unstructured}
+  - quantize: {variants: fp32}
+  - export
+  - recover: {teacher: $1-prune}
+  - report: {against: $4-recover}
+"""
+    with pytest.raises(UsageError, match=r"names \$4-recover; before it there are: \$model, \$1-prune, \$3-recover"):
+        read_recipe(written(tmp_path, text), tmp_path / "out")
+    _, _, recover, report = read_recipe(written(tmp_path, text.replace("4-", "3-")), tmp_path / "out").steps
+    assert isinstance(recover, MethodStep)
+    assert str(recover.config.teacher) == str(tmp_path / "out" / "1-prune")
+    assert report == ReportStep(str(tmp_path / "out" / "3-recover"))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +74,7 @@ def test_the_model_can_be_another_one_and_is_named_by_steps(tmp_path: Path) -> N
         ("model: default\nsteps: [shrink]", r"step 1 \(shrink\) of .* is no step; there are: prune, distill"),
         ("model: default\nsteps: [{prune: {method: halves}}]", r"method is 'halves'; prune has: structured"),
         ("model: default\nsteps: [{prune: {method: '2:4', sparsity: 1}}]", r"has 'sparsity', which it does not know"),
-        ("model: default\nsteps: [{prune: 3}]", r"step 1 of .* is 3; it must be settings by name"),
+        ("model: default\nsteps: [{prune: 3}]", r"step 1 \(prune\) of .* is 3; it must be settings by name"),
         ("model: default\nsteps: [{quantize: {}}]", r"quantizes and exports nothing after it"),
         ("model: default\nsteps: [{export: {variants: int3}}]", r"'int3', which is no variant"),
         ("model: default\nsteps: [{export: {gate: 1}}]", r"has 'gate'; it takes: variants, min_quality"),
@@ -65,15 +83,15 @@ def test_the_model_can_be_another_one_and_is_named_by_steps(tmp_path: Path) -> N
 )
 def test_bad_recipes_are_refused(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(ExportError, match=sentence):
-        read_recipe(written(tmp_path, text))
+        read_recipe(written(tmp_path, text), tmp_path / "out")
 
 
 def test_an_absent_recipe_names_those_that_ship() -> None:
     with pytest.raises(UsageError, match=r"cannot be read .* one of: .*sentence-encoder-2x"):
-        read_recipe("absent.yaml")
+        read_recipe("absent.yaml", Path("out"))
 
 
 @pytest.mark.parametrize("name", ["classifier-4x", "long-document", "sentence-encoder-2x"])
 def test_what_ships_can_be_read(name: str) -> None:
     assert name in shipped()
-    assert read_recipe(name).about
+    assert read_recipe(name, Path("out")).about
