@@ -93,7 +93,7 @@ def prepare_exam(loaded: LoadedModel, corpus: Corpus, texts: int) -> Exam:
 
 def calibration_batches(loaded: LoadedModel, corpus: Corpus, texts: int) -> list[Feed]:
     """One text a batch: padding would pass for real activations and widen their ranges."""
-    encodings = loaded.encoder.encode(_questions(loaded, corpus.take(Split.CALIBRATION, texts)))
+    encodings = loaded.encoder.encode(questions(loaded, corpus.take(Split.CALIBRATION, texts)))
     return [loaded.encoder.pad([encoding]) for encoding in encodings]
 
 
@@ -103,7 +103,7 @@ def mixed_calibration_batches(loaded: LoadedModel, corpus: Corpus, texts: int) -
 
 
 def _batches(loaded: LoadedModel, texts: Sequence[str]) -> list[Feed]:
-    encodings = loaded.encoder.encode(_questions(loaded, texts))
+    encodings = loaded.encoder.encode(questions(loaded, texts))
     if loaded.task == "fill-mask":
         # A text of special tokens alone leaves nothing to mask.
         encodings = [encoding for encoding in encodings if 0 in encoding.special_tokens_mask]
@@ -111,11 +111,15 @@ def _batches(loaded: LoadedModel, texts: Sequence[str]) -> list[Feed]:
     batches = [loaded.encoder.pad(group) for group in groups]
     if loaded.task == "fill-mask":
         for feed, group in zip(batches, groups, strict=True):
-            _mask_one_token_each(feed, group, loaded.encoder.mask_token_id)
+            mask_one_token_each(feed, group, loaded.encoder.mask_token_id)
     return batches
 
 
-def _mask_one_token_each(feed: Feed, encodings: Sequence[Encoding], mask_token_id: int | None) -> None:
+def mask_one_token_each(feed: Feed, encodings: Sequence[Encoding], mask_token_id: int | None) -> None:
+    """Put the mask token in place of one real token of each row, chosen by the text's length alone.
+
+    Raises UnsupportedModelError when there is no mask token. Every encoding must have a token that is not special.
+    """
     if mask_token_id is None:
         raise UnsupportedModelError("the tokenizer has no mask token, which task 'fill-mask' needs")
     for row, encoding in enumerate(encodings):
@@ -123,7 +127,7 @@ def _mask_one_token_each(feed: Feed, encodings: Sequence[Encoding], mask_token_i
         feed["input_ids"][row, random.Random(len(real)).choice(real)] = mask_token_id
 
 
-def _questions(loaded: LoadedModel, texts: Sequence[str]) -> list[Text]:
+def questions(loaded: LoadedModel, texts: Sequence[str]) -> list[Text]:
     """Texts as the task is asked: alone, or in pairs for question answering and rerankers (one label)."""
     if loaded.task == "question-answering" or (loaded.labels is not None and len(loaded.labels) == 1):
         return [(" ".join(text.split()[:12]), texts[index - 1]) for index, text in enumerate(texts)]
