@@ -53,7 +53,7 @@ def _join(graph: onnx_ir.Graph, values: list[onnx_ir.Value]) -> int:
     saved_bytes = 0
     for value in values:
         data = _bits(value)
-        rivals = kept[hashlib.sha256(data).digest()]
+        rivals = kept[hashlib.sha256(data.data).digest()]
         first = next((rival for rival in rivals if (_bits(rival) == data).all()), None)
         if first is None:
             rivals.append(value)

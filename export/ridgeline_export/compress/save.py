@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ridgeline_export.compress.journal import Entry, write_journal
 from ridgeline_export.compress.method import Job
 from ridgeline_export.errors import ExportError
-from ridgeline_export.form.dissolve import dissolve
+from ridgeline_export.form.dissolve import dissolve, extras_of
 from ridgeline_export.form.extras import EXTRAS_NAME, write_extras
 from ridgeline_export.form.form import write_form
 from ridgeline_export.form.restore import restore
@@ -41,6 +42,7 @@ def save_model(job: Job, directory: Path, journal: Sequence[Entry]) -> None:
     Raises ExportError when what was written does not answer as the model does: a bug, not the user's mistake.
     """
     loaded = job.loaded
+    _collect_attention(job)
     source = loaded.source.directory
     shutil.copytree(source, directory, ignore=shutil.ignore_patterns(*_LEFT_BEHIND), dirs_exist_ok=True)
     place = directory / loaded.transformer.relative_to(source)
@@ -50,12 +52,13 @@ def save_model(job: Job, directory: Path, journal: Sequence[Entry]) -> None:
     stock.config.architectures = [type(stock).__name__]
     stock.save_pretrained(place)
     (place / EXTRAS_NAME).unlink(missing_ok=True)
-    write_extras(place, job.extras)
+    write_extras(place, job.extras | extras_of(loaded.model, job.form))
     if _is_new(loaded.tokenizer, loaded.transformer):
         for pattern in _TOKENIZER_FILES:
             for path in place.glob(pattern):
                 path.unlink()
         loaded.tokenizer.save_pretrained(place)
+    _set_longest(place, loaded.max_tokens)
     _set_width(directory, int(stock.config.hidden_size))
     write_journal(directory, journal)
     _check(loaded.model, type(stock), place, has_own_attention=job.form.attention is None)
@@ -68,6 +71,24 @@ def _is_new(tokenizer: Any, before: Path) -> bool:
         old.backend_tokenizer.to_str() != tokenizer.backend_tokenizer.to_str()
         or old.model_max_length != tokenizer.model_max_length
     )
+
+
+def _collect_attention(job: Job) -> None:
+    """Put approximate attention as it was trained into the job's form and extras."""
+    from ridgeline_export.form.attention import attention_extras, attention_form, is_extra
+
+    model = job.loaded.model
+    job.form = dataclasses.replace(job.form, attention=attention_form(model))
+    others = {name: tensor for name, tensor in job.extras.items() if not is_extra(name)}
+    job.extras = others | attention_extras(model)
+
+
+def _set_longest(place: Path, tokens: int) -> None:
+    """Tell sentence-transformers how long texts may be, where it is told at all."""
+    for path in place.glob("sentence_*_config.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if config.get("max_seq_length"):
+            path.write_text(json.dumps({**config, "max_seq_length": tokens}, indent=2) + "\n", encoding="utf-8")
 
 
 def _set_width(directory: Path, width: int) -> None:

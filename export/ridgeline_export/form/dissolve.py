@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ridgeline_export.form.form import Form
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def dissolve(model: Any, form: Form) -> Any:
@@ -18,16 +21,30 @@ def dissolve(model: Any, form: Form) -> Any:
         from ridgeline_export.form.attention import remove_attention
 
         remove_attention(stock)
-    if form.layers:
-        from ridgeline_export.form.slicing import pad_model
-
-        pad_model(stock, form.layers)
     if form.shared_layers:
         from ridgeline_export.form.tying import untie_layers
 
         untie_layers(stock, form.shared_layers)
+    if form.layers:
+        from ridgeline_export.form.slicing import pad_model
+
+        pad_model(stock, form.layers)
     if form.embedding_rank is not None:
         from ridgeline_export.form.factors import dissolve_factors
 
         dissolve_factors(stock)
     return stock
+
+
+def extras_of(model: Any, form: Form) -> dict[str, Tensor]:
+    """Tensors of a compressed model that dissolve leaves no place for, as training left them."""
+    extras: dict[str, Tensor] = {}
+    if form.embedding_rank is not None:
+        from ridgeline_export.form.factors import factor_extras
+
+        extras |= factor_extras(model)
+    if form.attention is not None:
+        from ridgeline_export.form.attention import attention_extras
+
+        extras |= attention_extras(model)
+    return extras

@@ -24,14 +24,14 @@ def restore(model: Any, directory: Path) -> Form:
         from ridgeline_export.form.factors import restore_factors
 
         restore_factors(model, form.embedding_rank, extras)
-    if form.shared_layers:
-        from ridgeline_export.form.tying import tie_layers
-
-        tie_layers(model, form.shared_layers)
     if form.layers:
         from ridgeline_export.form.slicing import slice_model
 
         slice_model(model, form.layers)
+    if form.shared_layers:
+        from ridgeline_export.form.tying import tie_layers
+
+        tie_layers(model, form.shared_layers)
     if form.attention is not None:
         from ridgeline_export.form.attention import install_attention
 

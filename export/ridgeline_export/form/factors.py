@@ -1,0 +1,166 @@
+"""A word table as a product of two smaller matrices; the whole table again for stock transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ridgeline_export.errors import ModelError, UnsupportedModelError
+
+_TABLE = "embeddings.table"
+_PROJECTION = "embeddings.projection"
+# Of the largest element: sums in another order, by another machine.
+_TOLERANCE = 1e-4
+
+
+class FactorizedEmbedding(nn.Module):
+    """Stands in the place of an nn.Embedding [vocab, width].
+
+    table: [vocab, rank], rows by token; projection: a linear from rank to width, without bias
+    """
+
+    def __init__(self, table: Tensor, projection: Tensor, padding_idx: int | None) -> None:
+        """table: [vocab, rank]; projection: [rank, width]"""
+        super().__init__()
+        self.table = nn.Embedding.from_pretrained(table, freeze=False, padding_idx=padding_idx)
+        self.projection = nn.Linear(*projection.shape, bias=False, device=projection.device, dtype=projection.dtype)
+        self.projection.weight = nn.Parameter(projection.t().contiguous())
+
+    @property
+    def num_embeddings(self) -> int:
+        """Rows of the table."""
+        return self.table.num_embeddings
+
+    @property
+    def embedding_dim(self) -> int:
+        """Width of the product."""
+        return self.projection.out_features
+
+    @property
+    def padding_idx(self) -> int | None:
+        """Row of the padding token."""
+        return self.table.padding_idx
+
+    @property
+    def weight(self) -> Tensor:
+        """The product, [vocab, width], computed anew."""
+        return self.projection(self.table.weight)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Rows of the product: [..., width] for ids [...]."""
+        return self.projection(self.table(input_ids))
+
+
+class FactorizedHead(nn.Module):
+    """Stands in the place of an output layer that multiplies by the word table; it reads the table's own factors."""
+
+    def __init__(self, embedding: FactorizedEmbedding, bias: nn.Parameter | None) -> None:
+        super().__init__()
+        self.table = embedding.table
+        self.projection = embedding.projection
+        self.bias = bias
+
+    @property
+    def in_features(self) -> int:
+        """Width of the states."""
+        return self.projection.out_features
+
+    @property
+    def out_features(self) -> int:
+        """Tokens of the vocabulary."""
+        return self.table.num_embeddings
+
+    @property
+    def weight(self) -> Tensor:
+        """The product, [vocab, width], computed anew."""
+        return self.projection(self.table.weight)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Logits [..., vocab] of states [..., width]."""
+        return functional.linear(functional.linear(states, self.projection.weight.t()), self.table.weight, self.bias)
+
+
+def install_factors(model: Any, table: Tensor, projection: Tensor) -> None:
+    """Put a product in the place of the word table, in place; an output layer tied to the table reads it too.
+
+    table: [vocab, rank]; projection: [rank, width]
+    Raises UnsupportedModelError when the table is no plain nn.Embedding.
+    """
+    old = model.get_input_embeddings()
+    if not isinstance(old, nn.Embedding) or type(old).forward is not nn.Embedding.forward or old.max_norm is not None:
+        raise UnsupportedModelError(
+            f"'{model.config.model_type}' looks its words up in a {type(old).__name__}, which cannot be factorized; "
+            "a plain table can"
+        )
+    new = FactorizedEmbedding(table, projection, old.padding_idx)
+    for module in list(model.modules()):
+        if getattr(module, "weight", None) is not old.weight:
+            continue
+        if isinstance(module, nn.Embedding):
+            _replace(model, module, new)
+        elif isinstance(module, nn.Linear):
+            _replace(model, module, FactorizedHead(new, module.bias))
+
+
+def dissolve_factors(model: Any) -> None:
+    """The inverse: the whole table in an nn.Embedding, and an output layer tied to it in an nn.Linear; in place."""
+    for embedding in [module for module in model.modules() if isinstance(module, FactorizedEmbedding)]:
+        plain = nn.Embedding.from_pretrained(embedding.weight.detach(), freeze=False, padding_idx=embedding.padding_idx)
+        for module in [each for each in model.modules() if isinstance(each, FactorizedHead)]:
+            if module.table is embedding.table:
+                linear = nn.Linear(module.in_features, module.out_features, bias=False, device="meta")
+                linear.weight, linear.bias = plain.weight, module.bias
+                _replace(model, module, linear)
+        _replace(model, embedding, plain)
+
+
+def restore_factors(model: Any, rank: int, extras: Mapping[str, Tensor]) -> None:
+    """Put the factors that lie beside the weights in the word table's place.
+
+    Raises ModelError when there are none, or the table is not their product.
+    """
+    table, projection = extras.get(_TABLE), extras.get(_PROJECTION)
+    if table is None or projection is None:
+        raise ModelError(
+            "config.json says that the word table is a product, but ridgeline.safetensors beside it has no factors; "
+            "copy the whole directory, or compress the model again"
+        )
+    weight = model.get_input_embeddings().weight.detach()
+    shapes = tuple(table.shape), tuple(projection.shape)
+    if shapes != ((weight.shape[0], rank), (rank, weight.shape[1])):
+        raise ModelError(
+            f"ridgeline.safetensors has factors of {shapes[0]} and {shapes[1]}, which make no word table of "
+            f"{tuple(weight.shape)} at rank {rank}; compress the model again"
+        )
+    difference = float((table @ projection - weight).abs().max())
+    if not difference <= _TOLERANCE * max(float(weight.abs().max()), 1e-6):
+        raise ModelError(
+            f"the word table is not the product of its factors (they differ by {difference:.1e}): the weights were "
+            "changed after the model was compressed; compress it again"
+        )
+    install_factors(model, table.to(weight.dtype), projection.to(weight.dtype))
+
+
+def factors_of(model: Any) -> tuple[Tensor, Tensor]:
+    """Copies of table [vocab, rank] and projection [rank, width] of a model whose word table is a product."""
+    embedding = model.get_input_embeddings()
+    assert isinstance(embedding, FactorizedEmbedding)
+    return embedding.table.weight.detach().clone(), embedding.projection.weight.detach().t().clone()
+
+
+def factor_extras(model: Any) -> dict[str, Tensor]:
+    """The factors by the names that restore_factors reads, on the CPU."""
+    table, projection = factors_of(model)
+    return {_TABLE: table.cpu(), _PROJECTION: projection.cpu().contiguous()}
+
+
+def _replace(model: Any, old: nn.Module, new: nn.Module) -> None:
+    """In every place that a module has in the model."""
+    for module in model.modules():
+        for name, child in module._modules.items():
+            if child is old:
+                setattr(module, name, new)
