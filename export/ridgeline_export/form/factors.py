@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -26,33 +25,35 @@ class FactorizedEmbedding(nn.Module):
     def __init__(self, table: Tensor, projection: Tensor, padding_idx: int | None) -> None:
         """table: [vocab, rank]; projection: [rank, width]"""
         super().__init__()
-        self.table = nn.Embedding.from_pretrained(table, freeze=False, padding_idx=padding_idx)
-        self.projection = nn.Linear(*projection.shape, bias=False, device=projection.device, dtype=projection.dtype)
-        self.projection.weight = nn.Parameter(projection.t().contiguous())
+        self.table = _embedding(nn.Parameter(table), padding_idx)
+        self.projection = _linear(nn.Parameter(projection.t().contiguous()), None)
 
     @property
     def num_embeddings(self) -> int:
         """Rows of the table."""
-        return self.table.num_embeddings
+        return int(self.table.num_embeddings)
 
     @property
     def embedding_dim(self) -> int:
         """Width of the product."""
-        return self.projection.out_features
+        return int(self.projection.out_features)
 
     @property
     def padding_idx(self) -> int | None:
         """Row of the padding token."""
-        return self.table.padding_idx
+        index: int | None = self.table.padding_idx
+        return index
 
     @property
     def weight(self) -> Tensor:
         """The product, [vocab, width], computed anew."""
-        return self.projection(self.table.weight)
+        product: Tensor = self.projection(self.table.weight)
+        return product
 
     def forward(self, input_ids: Tensor) -> Tensor:
         """Rows of the product: [..., width] for ids [...]."""
-        return self.projection(self.table(input_ids))
+        states: Tensor = self.projection(self.table(input_ids))
+        return states
 
 
 class FactorizedHead(nn.Module):
@@ -67,17 +68,18 @@ class FactorizedHead(nn.Module):
     @property
     def in_features(self) -> int:
         """Width of the states."""
-        return self.projection.out_features
+        return int(self.projection.out_features)
 
     @property
     def out_features(self) -> int:
         """Tokens of the vocabulary."""
-        return self.table.num_embeddings
+        return int(self.table.num_embeddings)
 
     @property
     def weight(self) -> Tensor:
         """The product, [vocab, width], computed anew."""
-        return self.projection(self.table.weight)
+        product: Tensor = self.projection(self.table.weight)
+        return product
 
     def forward(self, states: Tensor) -> Tensor:
         """Logits [..., vocab] of states [..., width]."""
@@ -109,12 +111,11 @@ def install_factors(model: Any, table: Tensor, projection: Tensor) -> None:
 def dissolve_factors(model: Any) -> None:
     """The inverse: the whole table in an nn.Embedding, and an output layer tied to it in an nn.Linear; in place."""
     for embedding in [module for module in model.modules() if isinstance(module, FactorizedEmbedding)]:
-        plain = nn.Embedding.from_pretrained(embedding.weight.detach(), freeze=False, padding_idx=embedding.padding_idx)
+        weight = nn.Parameter(embedding.weight.detach())
+        plain = _embedding(weight, embedding.padding_idx)
         for module in [each for each in model.modules() if isinstance(each, FactorizedHead)]:
             if module.table is embedding.table:
-                linear = nn.Linear(module.in_features, module.out_features, bias=False, device="meta")
-                linear.weight, linear.bias = plain.weight, module.bias
-                _replace(model, module, linear)
+                _replace(model, module, _linear(weight, module.bias))
         _replace(model, embedding, plain)
 
 
@@ -156,6 +157,23 @@ def factor_extras(model: Any) -> dict[str, Tensor]:
     """The factors by the names that restore_factors reads, on the CPU."""
     table, projection = factors_of(model)
     return {_TABLE: table.cpu(), _PROJECTION: projection.cpu().contiguous()}
+
+
+def _embedding(weight: nn.Parameter, padding_idx: int | None) -> nn.Embedding:
+    """weight: [rows, width]"""
+    rows, width = weight.shape
+    made = nn.Embedding(rows, width, padding_idx=padding_idx, device="meta")
+    made.weight = weight
+    return made
+
+
+def _linear(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Linear:
+    """weight: [out, in]"""
+    rows, columns = weight.shape
+    made = nn.Linear(columns, rows, bias=False, device="meta")
+    made.weight = weight
+    made.register_parameter("bias", bias)
+    return made
 
 
 def _replace(model: Any, old: nn.Module, new: nn.Module) -> None:

@@ -101,8 +101,8 @@ def _checked(model: Any, groups: Groups) -> Iterator[list[nn.Module]]:
     numbers = [number for group in groups for number in group]
     if len(set(numbers)) < len(numbers) or not all(0 <= number < len(layers) for number in numbers):
         raise ModelError(
-            f"config.json says that the layers {', '.join(map(str, numbers))} share weights, but the model has layers 0 "
-            f"to {len(layers) - 1}, each in one group at most; compress it again"
+            f"config.json says that layers {', '.join(map(str, numbers))} share weights, but the model has layers 0 to "
+            f"{len(layers) - 1}, each of which is in one group at most; compress it again"
         )
     for group in groups:
         yield [layers[number] for number in group]
