@@ -87,6 +87,7 @@ MODULES = (
     "ridgeline_export.compress.attention.linformer",
     "ridgeline_export.compress.attention.lsh",
     "ridgeline_export.compress.attention.local_global",
+    "ridgeline_export.compress.attention.exact",
     "ridgeline_export.compress.recover.recover",
 )
 

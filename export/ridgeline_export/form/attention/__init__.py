@@ -13,6 +13,7 @@ from ridgeline_export.form.attention.install import (
     attention_form,
     initial_extras,
     install_attention,
+    is_extra,
     remove_attention,
     sample_tokens,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "attention_tensors",
     "initial_extras",
     "install_attention",
+    "is_extra",
     "remove_attention",
     "sample_tokens",
 ]
