@@ -1,4 +1,4 @@
-"""transformers' attention calls → the dialect's PackedAttention, without a word about architectures.
+"""transformers' attention calls → the dialect's ops of attention, without a word about architectures.
 
 A model calls its attention function with a mask. On one sequence alone, `observing`, every call's mask is read for what
 it means: which distances see each other, and which bias they have. Afterwards the same calls are made as packed ones.
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ridgeline_export.errors import UnsupportedModelError
+from ridgeline_export.packed.approximate import BUFFERS, Approximation, approximation_of
 from ridgeline_export.packed.masks import CAUSAL, EVERYTHING, Band, bias_by_distance, read_band
 from ridgeline_export.packed.ops import packed_attention
 
@@ -24,10 +25,15 @@ BIAS = "packed_relative_bias"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How an attention module sees the tokens of a sequence; has_bias: its buffer BIAS holds the bias by distance."""
+    """How an attention module sees the tokens of a sequence.
+
+    has_bias:      its buffer BIAS holds the bias by distance
+    approximation: what stands in exact attention's place; None for exact attention
+    """
 
     band: Band
     has_bias: bool
+    approximation: Approximation | None = None
 
 
 class Attentions:
@@ -60,8 +66,9 @@ class Attentions:
             AttentionInterface._global_mapping.pop(IMPLEMENTATION, None)
             AttentionMaskInterface._global_mapping.pop(IMPLEMENTATION, None)
             for module in self._names:
-                module._buffers.pop(BIAS, None)
-                module._non_persistent_buffers_set.discard(BIAS)
+                for name in (BIAS, *BUFFERS):
+                    module._buffers.pop(name, None)
+                    module._non_persistent_buffers_set.discard(name)
 
     def name(self, module: nn.Module) -> str:
         """A module's name in the model, for messages."""
@@ -109,13 +116,16 @@ class Attentions:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         if self.cu_seqlens is None:
             self._check(module, query, key, value, scale, s_aux)
-            self._observe(module, attention_mask, position_bias, is_causal)
+            self._observe(module, attention_mask, position_bias, is_causal, query.shape[3])
+            self._check_approximate(module, softcap)
             bounds = torch.tensor([0, query.shape[2]], dtype=torch.int32)
         else:
             bounds = self.cu_seqlens
             if module not in self.rules:
                 raise UnsupportedModelError(f"{self.name(module)} attends in some inputs only; it cannot be packed")
         rule = self.rules[module]
+        if rule.approximation is not None:
+            return rule.approximation.attend(module, q, k, v, bounds, float(scale)), None
         out = packed_attention(
             q,
             k,
@@ -147,10 +157,22 @@ class Attentions:
         if reason:
             raise UnsupportedModelError(f"{self.name(module)} {reason}, which packed attention cannot express")
 
-    def _observe(self, module: nn.Module, mask: Tensor | None, bias: Tensor | None, is_causal: bool | None) -> None:
+    def _check_approximate(self, module: nn.Module, softcap: float | None) -> None:
+        """Raise UnsupportedModelError when approximate attention would have to do what only exact attention can."""
+        rule = self.rules[module]
+        if rule.approximation is not None and (rule.band != EVERYTHING or rule.has_bias or softcap):
+            raise UnsupportedModelError(
+                f"{self.name(module)} attends approximately ({rule.approximation.method}) under a mask, a bias or a "
+                "cap of its scores, which packed attention cannot express"
+            )
+
+    def _observe(
+        self, module: nn.Module, mask: Tensor | None, bias: Tensor | None, is_causal: bool | None, head_dim: int
+    ) -> None:
         has_bias = bias is not None and bool(bias.any())
         self.sees_bias |= has_bias
-        rule = Rule(self._band(module, mask, is_causal), has_bias and self.reads_bias)
+        approximation = approximation_of(module, self.name(module), head_dim)
+        rule = Rule(self._band(module, mask, is_causal), has_bias and self.reads_bias, approximation)
         if self.rules.setdefault(module, rule) != rule:
             raise UnsupportedModelError(
                 f"{self.name(module)} attends in several ways in one pass, which packed attention cannot express"

@@ -56,6 +56,12 @@ def _check_nodes(program: onnx_ir.Model) -> None:
                     f"the packed graph has a {describe(node)} and imports no version of the domain '{law.domain}'"
                 )
             check_node(node)
+            since, version = law.ops[node.op_type].since, program.opset_imports[law.domain]
+            if since > version:
+                raise ConversionError(
+                    f"the packed graph's {describe(node)} is an op since version {since} of the dialect, and the graph "
+                    f"imports version {version}"
+                )
         elif node.domain and node.op_identifier() not in program.functions:
             raise ConversionError(
                 f"the packed graph's {describe(node)} is of the domain '{node.domain}'; "

@@ -20,8 +20,9 @@ _NEEDS = {
         ("token_type_ids", "token_type"),
     ),
 }
+# An axis of size 1, for all, or of the size that the rest of the name stands for.
+_ONE_OR = "1 or "
 _TYPES = {"int": "INT", "float": "FLOAT", "string": "STRING"}
-_LEAST = {"window_left": -1, "window_right": -1, "softcap": 0.0, "epsilon": 0.0}
 
 
 def describe(node: onnx_ir.Node) -> str:
@@ -83,8 +84,8 @@ def _check_value(node: onnx_ir.Node, law: Attribute, value: Any) -> None:
         raise _error(node, f"has {law.name} = {value}; allowed are {allowed}")
     if law.type == "float" and not math.isfinite(value):
         raise _error(node, f"has {law.name} = {value}; it must be finite")
-    if law.name in _LEAST and value < _LEAST[law.name]:
-        raise _error(node, f"has {law.name} = {value}; it must be at least {_LEAST[law.name]:g}")
+    if law.type != "string" and (bound := law.bound(value)) is not None:
+        raise _error(node, f"has {law.name} = {value}; it must be {bound}")
 
 
 def _values(node: onnx_ir.Node) -> list[tuple[ValueSpec, onnx_ir.Value]]:
@@ -138,6 +139,7 @@ def _setting(node: onnx_ir.Node, name: str) -> Any:
 def _check_shapes(node: onnx_ir.Node) -> None:
     """Ranks, and sizes that the schema gives one name, as far as they are known."""
     sizes: dict[str, tuple[str, int]] = {}
+    one_or: list[tuple[str, str, int]] = []
     for spec, value in _values(node):
         if value.shape is None:
             continue
@@ -149,10 +151,16 @@ def _check_shapes(node: onnx_ir.Node) -> None:
                 continue
             if isinstance(axis, int) and size != axis:
                 raise _error(node, f"has '{spec.name}' of shape {value.shape}; its axis of size {axis} is {size}")
-            if isinstance(axis, str):
+            if isinstance(axis, str) and axis.startswith(_ONE_OR):
+                one_or.append((spec.name, axis.removeprefix(_ONE_OR), size))
+            elif isinstance(axis, str):
                 other, known = sizes.setdefault(axis, (spec.name, size))
                 if size != known:
                     raise _error(node, f"has '{spec.name}' with {axis} = {size}, but '{other}' has {axis} = {known}")
+    for name, axis, size in one_or:
+        other, known = sizes.get(axis, ("", size))
+        if size not in (1, known):
+            raise _error(node, f"has '{name}' for {size} {axis}, but '{other}' has {axis} = {known}; give 1 or {known}")
     heads, kv_heads = (sizes.get(axis, ("", 0))[1] for axis in ("heads", "kv_heads"))
     if heads and kv_heads and heads % kv_heads:
         raise _error(node, f"has {heads} heads and {kv_heads} kv_heads; the first must be a multiple of the second")

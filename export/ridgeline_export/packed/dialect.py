@@ -12,20 +12,37 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """An op's attribute. type: "int", "float" or "string"; allowed: None for any value."""
+    """An op's attribute.
+
+    type: "int", "float" or "string"; allowed: None for any value; least, most: of a number, None for no bound
+    """
 
     name: str
     type: str
     is_required: bool
     default: Any
     allowed: tuple[Any, ...] | None
+    least: float | None
+    most: float | None
+
+    def bound(self, value: float) -> str | None:
+        """The bound that a number breaks, in words such as "at least 1"; None when it breaks none."""
+        if self.least is not None and value < self.least:
+            return f"at least {self.least:g}"
+        if self.most is not None and value > self.most:
+            return f"at most {self.most:g}"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
 class OpSchema:
-    """An op: its inputs and outputs in order, of which those named in `optional` may be absent, and its attributes."""
+    """An op: its inputs and outputs in order, of which those named in `optional` may be absent, and its attributes.
+
+    since: the first version of the dialect that has it
+    """
 
     name: str
+    since: int
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     optional: frozenset[str]
@@ -60,11 +77,14 @@ def _schema(name: str, op: Mapping[str, Any]) -> OpSchema:
             spec.get("required", False),
             spec.get("default"),
             tuple(spec["allowed"]) if "allowed" in spec else None,
+            spec.get("least"),
+            spec.get("most"),
         )
         for key, spec in op["attributes"].items()
     }
     return OpSchema(
         name=name,
+        since=op["since"],
         inputs=tuple(value["name"] for value in op["inputs"]),
         outputs=tuple(value["name"] for value in op["outputs"]),
         optional=frozenset(value["name"] for value in values if value.get("optional")),

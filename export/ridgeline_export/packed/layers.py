@@ -11,7 +11,17 @@ if TYPE_CHECKING:
     import onnx_ir
 
 Test = Callable[["onnx_ir.Node"], bool]
-ATTENTIONS = frozenset({"PackedAttention", "DisentangledAttention"})
+# Each takes q, k and v first, and mixes values channel by channel.
+ATTENTIONS = frozenset(
+    {
+        "PackedAttention",
+        "DisentangledAttention",
+        "NystromAttention",
+        "LinformerAttention",
+        "LshAttention",
+        "LocalGlobalAttention",
+    }
+)
 
 
 def layer_linears(graph: onnx_ir.Graph) -> list[onnx_ir.Node]:

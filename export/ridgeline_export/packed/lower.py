@@ -1,4 +1,4 @@
-"""A transformers model → its raw packed graph: standard ops, PackedAttention, DisentangledAttention and Pool.
+"""A transformers model → its raw packed graph: standard ops, those of attention, and Pool.
 
 No architecture is known by name here. The model is asked instead: what its masks mean (attention.py), from which number
 its positions count (positions.py), what its head reads (heads.py). Then it is run on packed sequences and on each of
@@ -77,12 +77,12 @@ def prepared(model: Any, task: str, *, pooling: str | None = None, normalize: bo
     from ridgeline_export.packed.packed_module import OUTPUTS, PackedModule
     from ridgeline_export.packed.positions import position_offset
     from ridgeline_export.packed.sequences import sequences
-    from ridgeline_export.packed.trial import LENGTHS, Alone, compare
+    from ridgeline_export.packed.trial import LENGTHS, Alone, compare, trial_lengths
 
     attentions = Attentions(model)
     with _settings(model, _SETTINGS), _unchunked(model):
         offset = position_offset(model, sequences(model, LENGTHS, None)["input_ids"])
-        inputs = sequences(model, LENGTHS, offset)
+        inputs = sequences(model, trial_lengths(model, offset), offset)
         alone = Alone(model, inputs, OUTPUTS[task], rows=task == "text-classification")
         # Without a token for padding decoders' classifiers read the last token, which otherwise they look for. (They
         # find an earlier one in a text that itself ends with the token for padding; the packed graph never does.)

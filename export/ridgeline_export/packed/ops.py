@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ridgeline_export.packed.dialect import dialect
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -41,23 +43,23 @@ def packed_attention(
             attributes["window_right"] = window_right
         if softcap:
             attributes["softcap"] = softcap
-        return _node("PackedAttention", inputs, attributes, q.dtype, tuple(q.shape))
+        return node("PackedAttention", inputs, attributes, q.dtype, tuple(q.shape))
     groups = q.shape[2] // k.shape[2]
     scores = torch.einsum("bqhd,bkhd->hqk", q, k.repeat_interleave(groups, 2)) * scale
     if softcap:
         scores = torch.tanh(scores / softcap) * softcap
-    distance = _distances(q.shape[1], cu_seqlens)
+    distance = distances(q.shape[1], cu_seqlens)
     if relative_bias is not None:
         reach = relative_bias.shape[1] // 2
         scores = scores + relative_bias[:, distance.clamp(-reach, reach) + reach]
-    allowed = _same_sequence(q.shape[1], cu_seqlens)
+    allowed = same_sequence(q.shape[1], cu_seqlens)
     if causal:
         allowed &= distance <= 0
     if window_left >= 0:
         allowed &= distance >= -window_left
     if window_right >= 0:
         allowed &= distance <= window_right
-    return _attend(scores, allowed, v.repeat_interleave(groups, 2))
+    return attend(scores, allowed, v.repeat_interleave(groups, 2))
 
 
 def disentangled_attention(
@@ -77,9 +79,9 @@ def disentangled_attention(
     if torch.compiler.is_exporting():
         terms = (content_to_position, position_to_content)
         inputs = (q, k, v, cu_seqlens, buckets, *(terms if position_to_content is not None else terms[:1]))
-        return _node("DisentangledAttention", inputs, {"scale": scale}, q.dtype, tuple(q.shape))
+        return node("DisentangledAttention", inputs, {"scale": scale}, q.dtype, tuple(q.shape))
     reach = buckets.shape[0] // 2
-    columns = buckets.long()[(-_distances(q.shape[1], cu_seqlens)).clamp(-reach, reach) + reach]
+    columns = buckets.long()[(-distances(q.shape[1], cu_seqlens)).clamp(-reach, reach) + reach]
     index = columns.expand(q.shape[2], -1, -1)
     scores = torch.einsum("bqhd,bkhd->hqk", q, k)
     if content_to_position is not None:
@@ -87,7 +89,7 @@ def disentangled_attention(
     if position_to_content is not None:
         by_key = position_to_content[0].transpose(0, 1).gather(2, index.transpose(1, 2))
         scores = scores + by_key.transpose(1, 2)
-    return _attend(scores * scale, _same_sequence(q.shape[1], cu_seqlens), v)
+    return attend(scores * scale, same_sequence(q.shape[1], cu_seqlens), v)
 
 
 def pool(x: Tensor, cu_seqlens: Tensor, method: str, *, normalize: bool = False) -> Tensor:
@@ -97,7 +99,7 @@ def pool(x: Tensor, cu_seqlens: Tensor, method: str, *, normalize: bool = False)
     assert method in _POOLS, method
     if torch.compiler.is_exporting():
         attributes: dict[str, str | int] = {"method": method} | ({"normalize": 1} if normalize else {})
-        return _node("Pool", (x, cu_seqlens), attributes, x.dtype, (cu_seqlens.shape[0] - 1, x.shape[2]))
+        return node("Pool", (x, cu_seqlens), attributes, x.dtype, (cu_seqlens.shape[0] - 1, x.shape[2]))
     starts, ends = cu_seqlens[:-1].long(), cu_seqlens[1:].long()
     if method == "first":
         rows = x[0, starts]
@@ -109,15 +111,17 @@ def pool(x: Tensor, cu_seqlens: Tensor, method: str, *, normalize: bool = False)
     return torch.nn.functional.normalize(rows, dim=-1, eps=1e-12) if normalize else rows
 
 
-def _node(
+def node(
     op: str, inputs: tuple[Tensor | None, ...], attributes: dict[str, Any], dtype: torch.dtype, shape: tuple[Any, ...]
 ) -> Tensor:
+    """An op of the dialect in a graph that is being exported; absent inputs are None, the last ones left out."""
     import torch
 
-    return torch.onnx.ops.symbolic(f"ridgeline::{op}", inputs, attributes, dtype=dtype, shape=shape, version=1)
+    version = dialect().ops[op].since
+    return torch.onnx.ops.symbolic(f"ridgeline::{op}", inputs, attributes, dtype=dtype, shape=shape, version=version)
 
 
-def _distances(tokens: int, cu_seqlens: Tensor) -> Tensor:
+def distances(tokens: int, cu_seqlens: Tensor) -> Tensor:
     """[tokens, tokens]: key's index - query's."""
     import torch
 
@@ -125,7 +129,8 @@ def _distances(tokens: int, cu_seqlens: Tensor) -> Tensor:
     return index[None, :] - index[:, None]
 
 
-def _same_sequence(tokens: int, cu_seqlens: Tensor) -> Tensor:
+def same_sequence(tokens: int, cu_seqlens: Tensor) -> Tensor:
+    """[tokens, tokens] bool: key and query are of one sequence."""
     import torch
 
     index = torch.arange(tokens, device=cu_seqlens.device)
@@ -133,7 +138,7 @@ def _same_sequence(tokens: int, cu_seqlens: Tensor) -> Tensor:
     return sequence[:, None] == sequence[None, :]
 
 
-def _attend(scores: Tensor, allowed: Tensor, v: Tensor) -> Tensor:
+def attend(scores: Tensor, allowed: Tensor, v: Tensor) -> Tensor:
     """scores [heads, tokens, tokens], allowed [tokens, tokens] bool, v [1, tokens, heads, head_dim] → v's shape."""
     import torch
 

@@ -97,7 +97,7 @@ class _Replacement:
                 onnx_ir.AttrString("format", self.format),
                 onnx_ir.AttrInt64("to", int(output.dtype or onnx_ir.DataType.FLOAT)),
             ],
-            version=dialect().version,
+            version=dialect().ops["QuantizedLinear"].since,
             name=node.name,
             num_outputs=1,
             metadata_props=dict(node.metadata_props),
@@ -135,7 +135,7 @@ class _Replacement:
             "QuantizeRows",
             [x],
             [onnx_ir.AttrString("format", self.format)],
-            version=dialect().version,
+            version=dialect().ops["QuantizeRows"].since,
             name=f"{x.name}.quantize",
             num_outputs=2,
         )

@@ -42,7 +42,7 @@ def tidy(program: onnx_ir.Model, outputs: Sequence[str]) -> None:
     law = dialect()
     program.ir_version = law.ir_version
     program.opset_imports.clear()
-    program.opset_imports.update({"": law.opset, law.domain: law.version})
+    program.opset_imports.update({"": law.opset, law.domain: _version(graph)})
     program.functions.clear()
 
 
@@ -100,6 +100,12 @@ def _check_nodes(program: onnx_ir.Model) -> None:
                 f"node '{node.name}' is {node.domain}::{node.op_type}, which no packed graph may hold; "
                 "please report the model"
             )
+
+
+def _version(graph: onnx_ir.Graph) -> int:
+    """The first version of the dialect that has all of the graph's ops: older readers take what they know."""
+    law = dialect()
+    return max((law.ops[node.op_type].since for node in graph.all_nodes() if node.domain == law.domain), default=1)
 
 
 def _strip(program: onnx_ir.Model) -> None:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ridgeline_export.errors import ExportError, UnsupportedModelError, summary
+from ridgeline_export.packed.approximate import exact_tokens
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +19,23 @@ if TYPE_CHECKING:
 LENGTHS = (7, 1, 11, 4)
 # Of the largest value: rounding is a hundredth of it, a wrong mask or position many times as much.
 _TOLERANCE = 5e-4
+
+
+# Dense scores of so many tokens are 50 MB in a layer of 12 heads.
+_MOST_TOKENS = 1024
+
+
+def trial_lengths(model: Any, offset: int | None) -> tuple[int, ...]:
+    """LENGTHS, and for a model that attends approximately a sequence that is too long to be seen exactly.
+
+    offset: the model's number for a sequence's first position, None for a model without positions
+    """
+    exact = exact_tokens(model)
+    if not exact:
+        return LENGTHS
+    positions = getattr(model.config, "max_position_embeddings", None)
+    most = _MOST_TOKENS if positions is None or offset is None else min(_MOST_TOKENS, positions - offset)
+    return (*LENGTHS, max(min(2 * exact + 3, most), 1))
 
 
 class Alone:

@@ -40,14 +40,22 @@ def check_opsets(path: object, opsets: Mapping[str, int]) -> None:
         )
 
 
-def check_node(node: Node) -> None:
-    """Raise UnsupportedOpError or InvalidGraphError unless the node is an op that is known, with its operands."""
+def check_node(node: Node, version: int) -> None:
+    """Raise UnsupportedOpError or InvalidGraphError unless the node is an op that is known, with its operands.
+
+    version: of the dialect, that the graph imports
+    """
     if node.domain == DOMAIN:
         schema = dialect().ops.get(node.op_type)
         if schema is None:
             raise UnsupportedOpError(
                 f"node {node.name!r} is the op {node.op_type} of the domain {DOMAIN}, which has none of this name; "
                 f"there are {', '.join(sorted(dialect().ops))}"
+            )
+        if schema.since > version:
+            raise InvalidGraphError(
+                f"{node} is an op of the dialect since version {schema.since}, and the graph imports version "
+                f"{version}: export the model again"
             )
         _check_operands(node, "input", node.inputs, schema.inputs, schema.optional)
         _check_operands(node, "output", node.outputs, schema.outputs, schema.optional)
@@ -137,6 +145,8 @@ def _dialect_attributes(node: Node, schema: OpSchema, given: Mapping[str, Any]) 
         if attribute.allowed is not None and value not in attribute.allowed:
             allowed = ", ".join(map(repr, attribute.allowed))
             raise InvalidGraphError(f"{node} has {name} = {value!r}; allowed: {allowed}")
+        if isinstance(value, int | float) and (bound := attribute.bound(value)) is not None:
+            raise InvalidGraphError(f"{node} has {name} = {value!r}; it must be {bound}")
     return full
 
 

@@ -12,7 +12,7 @@ import torch
 
 from ridgeline_kernels.errors import BackendError, GraphFileError, InvalidGraphError, UnsupportedOpError
 from ridgeline_kernels.packed.checking import check_node, check_opsets, check_order, full_attributes
-from ridgeline_kernels.packed.graph import Constant, Graph, Node, Value
+from ridgeline_kernels.packed.graph import DOMAIN, Constant, Graph, Node, Value
 from ridgeline_kernels.packed.tensors import Held, check_mapped, dtype_of, held_tensor, mapped_tensor
 
 GRAPH_INPUTS: Mapping[str, torch.dtype] = {
@@ -49,7 +49,7 @@ def read_graph(path: Path, *, allow_missing_weights: bool = False) -> Graph:
         raise InvalidGraphError(f"{path} has no outputs")
     nodes = []
     for index, proto in enumerate(graph.node):
-        node = _node(proto, index)
+        node = _node(proto, index, opsets[DOMAIN])
         if node.op_type == "Constant" and node.domain == "":
             constants[node.outputs[0]] = Held(_constant_of(node, proto))
         else:
@@ -114,13 +114,13 @@ def _value(proto: Any) -> Value:
     return Value(proto.name, dtype_of(tensor.elem_type, f"the value {proto.name!r}"), sizes)
 
 
-def _node(proto: Any, index: int) -> Node:
+def _node(proto: Any, index: int, version: int) -> Node:
     domain = "" if proto.domain == "ai.onnx" else proto.domain
     name = proto.name or f"{proto.op_type} number {index}"
     node = Node(name, proto.op_type, domain, tuple(proto.input), tuple(proto.output))
     if node.op_type == "Constant" and not domain:
         return node
-    check_node(node)
+    check_node(node, version)
     given = {attribute.name: _attribute(node, attribute) for attribute in proto.attribute}
     return replace(node, attributes=full_attributes(node, given))
 

@@ -21,6 +21,12 @@ from ridgeline_kernels.fused.quantize import quantize_rows
 from ridgeline_kernels.gemm.fp8 import fp8_linear
 from ridgeline_kernels.gemm.half import linear
 from ridgeline_kernels.gemm.int8 import int8_linear
+from ridgeline_kernels.packed.approximate_ops import (
+    linformer_attention_of,
+    local_global_attention_of,
+    lsh_attention_of,
+    nystrom_attention_of,
+)
 from ridgeline_kernels.packed.attention_ops import attention_of, disentangled_attention_of, rotary_of, row_numbers_of
 from ridgeline_kernels.packed.graph import Node
 from ridgeline_kernels.packed.tensors import DTYPES
@@ -189,6 +195,10 @@ RIDGELINE_OPS: Mapping[str, Callable[[Node], Run]] = {
     "EmbeddingLayerNorm": _embedding,
     "GatedActivation": _gated_activation,
     "Linear": _linear,
+    "LinformerAttention": linformer_attention_of,
+    "LocalGlobalAttention": local_global_attention_of,
+    "LshAttention": lsh_attention_of,
+    "NystromAttention": nystrom_attention_of,
     "PackedAttention": attention_of,
     "Pool": _pool,
     "QuantizeRows": _quantize_rows,

@@ -64,7 +64,7 @@ def test_a_sound_graph_passes() -> None:
     [
         (
             "y = ridgeline.Softmax(x)",
-            "Softmax node 'y' is no op of the dialect's version 1, which has ",
+            "Softmax node 'y' is no op of the dialect's version 2, which has ",
         ),
         ("y = ridgeline.Linear(x)", "Linear node 'y' lacks 'weight', which every Linear needs"),
         ("y = ridgeline.Linear(x, , bias)", "Linear node 'y' lacks 'weight'"),
@@ -150,8 +150,8 @@ def test_nodes_inside_branches_are_checked() -> None:
             "imports opset 18; the dialect's bodies are of opset 20",
         ),
         (
-            lambda: graph(SOUND, head='<ir_version: 10, opset_import: ["": 20, "ridgeline": 2]>'),
-            "imports version 2 of the domain 'ridgeline'; this Ridgeline knows versions up to 1",
+            lambda: graph(SOUND, head='<ir_version: 10, opset_import: ["": 20, "ridgeline": 3]>'),
+            "imports version 3 of the domain 'ridgeline'; this Ridgeline knows versions up to 2",
         ),
         (lambda: graph(SOUND, inputs=f"{INPUTS}, float[1] mask"), "has an input 'mask'; the dialect's are input_ids, "),
         (lambda: graph(SOUND, inputs="int64[1, tokens] input_ids"), "has no input 'cu_seqlens'"),

@@ -160,8 +160,8 @@ class TestDialect:
         refused(save(model, tmp_path), ForeignGraphError, says)
 
     def test_newer(self, tmp_path: Path) -> None:
-        says = "is of version 2 of the dialect, and this code knows versions up to 1: upgrade ridgeline"
-        text_refused(tmp_path, "last_hidden_state = Neg (h)", NewerDialectError, says, opsets='"": 20, "ridgeline": 2')
+        says = "is of version 3 of the dialect, and this code knows versions up to 2: upgrade ridgeline"
+        text_refused(tmp_path, "last_hidden_state = Neg (h)", NewerDialectError, says, opsets='"": 20, "ridgeline": 3')
 
     def test_another_opset(self, tmp_path: Path) -> None:
         says = "imports opset 17 of ONNX, and packed graphs have opset 20"

@@ -1,6 +1,7 @@
 """Handlers of ops, by kind; importing this package registers them."""
 
 from ridgeline_estimate.graph.ops import (
+    approximate_attention,
     attention,
     convolution,
     elementwise,
@@ -15,6 +16,7 @@ from ridgeline_estimate.graph.ops import (
 )
 
 __all__ = [
+    "approximate_attention",
     "attention",
     "convolution",
     "elementwise",

@@ -7,6 +7,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from ridgeline_export.packed.bodies.positions import POSITIONS, SAME_SEQUENCE, SEQUENCES
+from ridgeline_export.packed.bodies.scores import RESULT, SCORES, masked_softmax
 
 
 def words(attributes: Mapping[str, Any]) -> tuple[str, ...]:
@@ -23,25 +24,7 @@ def words(attributes: Mapping[str, Any]) -> tuple[str, ...]:
 
 def body(words: AbstractSet[str]) -> str:
     """Scores [kv_heads, group, tokens, tokens] of a whole batch, masked to blocks."""
-    text = """
-    q_float = Cast<to = 1>(q)
-    k_float = Cast<to = 1>(k)
-    v_float = Cast<to = 1>(v)
-    tokens = Shape<start = 1, end = 2>(q)
-    heads = Shape<start = 2, end = 3>(q)
-    head_dim = Shape<start = 3, end = 4>(q)
-    kv_heads = Shape<start = 2, end = 3>(k)
-    group = Div(heads, kv_heads)
-    batch = Shape<start = 0, end = 1>(q)
-    q_heads = Transpose<perm = [0, 2, 1, 3]>(q_float)
-    grouped = Concat<axis = 0>(kv_heads, group, tokens, head_dim)
-    queries = Reshape<allowzero = 1>(q_heads, grouped)
-    keys = Transpose<perm = [2, 0, 3, 1]>(k_float)
-    values = Transpose<perm = [2, 0, 1, 3]>(v_float)
-    scale_value = Constant<value_float: float = @scale>()
-    products = MatMul(queries, keys)
-    scaled = Mul(products, scale_value)
-"""
+    text = SCORES
     scores = "scaled"
     if "softcap" in words:
         text += """
@@ -75,19 +58,7 @@ def body(words: AbstractSet[str]) -> str:
         if name in words:
             text += lines + f"    visible_{name} = And({visible}, in_{name})\n"
             visible = f"visible_{name}"
-    return (
-        text
-        + f"""
-    lowest = Constant<value_float = -3.4028234663852886e38>()
-    masked = Where({visible}, {scores}, lowest)
-    weights = Softmax<axis = -1>(masked)
-    mixed = MatMul(weights, values)
-    by_head = Concat<axis = 0>(batch, heads, tokens, head_dim)
-    mixed_heads = Reshape<allowzero = 1>(mixed, by_head)
-    out_float = Transpose<perm = [0, 2, 1, 3]>(mixed_heads)
-    out = CastLike(out_float, q)
-"""
-    )
+    return text + masked_softmax(visible, scores) + RESULT
 
 
 # A query sees itself under every limit, so no row of scores is masked whole.

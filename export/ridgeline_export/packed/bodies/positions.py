@@ -29,3 +29,14 @@ SAME_SEQUENCE = """
     same_sequence = Equal(sequence_rows, sequence_columns)
 """
 """After SEQUENCES: `same_sequence`, bool [tokens, tokens]."""
+
+WITHIN_SEQUENCE = """
+    begun_bounds = Where(is_begun, bounds, zero)
+    start_rows = ReduceMax<keepdims = 1>(begun_bounds, rows_axis)
+    bounds_to_come = Where(is_begun, tokens_scalar, bounds)
+    end_rows = ReduceMin<keepdims = 1>(bounds_to_come, rows_axis)
+    length_rows = Sub(end_rows, start_rows)
+    own_rows = Sub(rows, start_rows)
+"""
+"""After SEQUENCES, int64 [tokens, 1] each: `start_rows` and `length_rows`, of a token's sequence, and `own_rows`, its
+position there. Tokens after the last bound are a sequence of their own."""

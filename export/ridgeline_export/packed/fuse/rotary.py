@@ -9,6 +9,7 @@ from ridgeline_export.packed.fuse.rotation import Rotation, rotation_of
 from ridgeline_export.packed.fuse.surgery import make, make_ridgeline, typed
 from ridgeline_export.packed.fuse.values import DOMAIN, dims
 from ridgeline_export.packed.fuse.weights import Weights
+from ridgeline_export.packed.layers import ATTENTIONS
 
 
 def fuse_rotary(program: ir.Model, weights: Weights) -> int:
@@ -17,7 +18,7 @@ def fuse_rotary(program: ir.Model, weights: Weights) -> int:
     angles = Angles(graph, weights)
     fused = 0
     for node in tuple(graph):
-        if node.domain != DOMAIN or node.op_type not in ("PackedAttention", "DisentangledAttention"):
+        if node.domain != DOMAIN or node.op_type not in ATTENTIONS:
             continue
         q, k = node.inputs[:2]
         assert q is not None and k is not None
