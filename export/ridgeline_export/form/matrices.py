@@ -72,6 +72,12 @@ def zero(module: nn.Linear, dim: int, index: Tensor) -> None:
             parameter.index_fill_(axis, index.to(parameter.device), 0)
 
 
+def is_zero(module: nn.Linear, dim: int, index: Tensor) -> bool:
+    """Whether rows, with their biases, or columns of a linear are zero."""
+    parameters = [(module.get_parameter(name), axis) for name, axis in _parameters(module, dim)]
+    return not any(bool(_taken(parameter.detach(), axis, index).any()) for parameter, axis in parameters)
+
+
 def _parameters(module: nn.Linear | nn.Embedding, dim: int) -> list[tuple[str, int]]:
     """Which parameters a dimension of the weight goes through, and where."""
     has_bias = dim == 0 and getattr(module, "bias", None) is not None

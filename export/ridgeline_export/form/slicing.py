@@ -6,29 +6,25 @@ Whatever is removed is held to numbers: before and after, a made-up input must g
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ridgeline_export.errors import ModelError, TargetError, UnsupportedModelError, summary
+from ridgeline_export.errors import ModelError, UnsupportedModelError
+from ridgeline_export.form.answers import answers, is_same
+from ridgeline_export.form.choices import check_form, check_kept
 from ridgeline_export.form.dropping import drop_layers
 from ridgeline_export.form.form import LayerForm
 from ridgeline_export.form.head_bias import add_whole_bias, can_choose_bias, choose_bias
 from ridgeline_export.form.kept import Heads, heads_of, set_ffn, set_heads
 from ridgeline_export.form.layout import Cut, LayerLayout, Layout, read_layout
-from ridgeline_export.form.matrices import Carving, origins, zero
+from ridgeline_export.form.matrices import Carving, is_zero, origins, zero
 from ridgeline_export.form.widths import set_width, stock_width
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import Tensor, nn
 
 __all__ = ["drop_layers", "keep", "pad_model", "slice_model"]
-
-# Sums in another order: rounding alone differs.
-_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 
 
 def slice_model(model: Any, layers: Sequence[LayerForm]) -> None:
@@ -39,14 +35,15 @@ def slice_model(model: Any, layers: Sequence[LayerForm]) -> None:
     together; UnsupportedModelError when the model cannot be taken apart.
     """
     layout = read_layout(model)
-    _check_form(layout, layers)
-    before = _answers(model)
-    _carve(model, layout, [layer.heads for layer in layers], [range(layer.ffn) for layer in layers])
-    if not _is_same(before, _answers(model)):
-        raise ModelError(
-            "the weights hold something where config.json's 'ridgeline' says that it was removed; they do not belong "
-            "together: compress the model again"
-        )
+    check_form(layout, layers)
+    heads, channels = [layer.heads for layer in layers], [range(layer.ffn) for layer in layers]
+    for layer, kept_heads, kept_channels in zip(layout.layers, heads, channels, strict=True):
+        if not all(is_zero(cut.module, cut.dim, index) for cut, index in _removed(layer, kept_heads, kept_channels)):
+            raise ModelError(
+                f"layer {layer.number} has weights where config.json's 'ridgeline' says that they were removed; the "
+                "model was trained or changed since: compress it again"
+            )
+    _carve_checked(model, layout, heads, channels)
 
 
 def keep(model: Any, heads: Sequence[Sequence[int]], channels: Sequence[Sequence[int]]) -> tuple[LayerForm, ...]:
@@ -57,17 +54,11 @@ def keep(model: Any, heads: Sequence[Sequence[int]], channels: Sequence[Sequence
     ones than a layer with the same weights; UnsupportedModelError when the model computes something else afterwards.
     """
     layout = read_layout(model)
-    _check_kept(layout, heads, channels)
+    check_kept(layout, heads, channels)
     for layer, kept_heads, kept_channels in zip(layout.layers, heads, channels, strict=True):
         for cut, index in _removed(layer, kept_heads, kept_channels):
             zero(cut.module, cut.dim, index)
-    before = _answers(model)
-    _carve(model, layout, heads, channels)
-    if not _is_same(before, _answers(model)):
-        raise UnsupportedModelError(
-            f"'{model.config.model_type}' computes something else without what was removed than with zeros in its "
-            "place; its heads and channels cannot be pruned"
-        )
+    _carve_checked(model, layout, heads, channels)
     return tuple(
         LayerForm(tuple(heads_of(layer).numbers), len(kept))
         for layer, kept in zip(layout.layers, channels, strict=True)
@@ -89,6 +80,18 @@ def pad_model(model: Any, layers: Sequence[LayerForm]) -> None:
     for layer in _distinct(layout):
         _pad_channels(model, carving, layer, width)
         _pad_heads(carving, layer)
+
+
+def _carve_checked(
+    model: Any, layout: Layout, heads: Sequence[Sequence[int]], channels: Sequence[Sequence[int]]
+) -> None:
+    before = answers(model)
+    _carve(model, layout, heads, channels)
+    if not is_same(before, answers(model)):
+        raise UnsupportedModelError(
+            f"'{model.config.model_type}' computes something else without what was removed than with zeros in its "
+            "place; its heads and channels cannot be pruned"
+        )
 
 
 def _carve(model: Any, layout: Layout, heads: Sequence[Sequence[int]], channels: Sequence[Sequence[int]]) -> None:
@@ -181,87 +184,5 @@ def _distinct(layout: Layout) -> list[LayerLayout]:
     return [layer for layer in layout.layers if not (layer.module in seen or seen.add(layer.module))]  # type: ignore[func-returns-value]
 
 
-def _check_form(layout: Layout, layers: Sequence[LayerForm]) -> None:
-    if len(layers) != len(layout.layers):
-        raise ModelError(
-            f"config.json's 'ridgeline' describes {len(layers)} layers, the model has {len(layout.layers)}; "
-            "compress the model again"
-        )
-    for layer, form in zip(layout.layers, layers, strict=True):
-        heads = list(form.heads)
-        if not heads or heads != sorted(set(heads) & set(range(layer.heads))) or not 1 <= form.ffn <= layer.ffn:
-            raise ModelError(
-                f"config.json's 'ridgeline' gives layer {layer.number} heads {heads} of {layer.heads} and {form.ffn} "
-                f"channels of {layer.ffn}; compress the model again"
-            )
-    try:
-        _check_kept(layout, [form.heads for form in layers], [range(form.ffn) for form in layers])
-    except TargetError as error:
-        raise ModelError(f"config.json's 'ridgeline' is wrong: {error}; compress the model again") from error
-
-
-def _check_kept(layout: Layout, heads: Sequence[Sequence[int]], channels: Sequence[Sequence[int]]) -> None:
-    if not len(heads) == len(channels) == len(layout.layers):
-        raise TargetError(
-            f"heads of {len(heads)} and channels of {len(channels)} layers are given; the model has "
-            f"{len(layout.layers)}"
-        )
-    for layer in layout.layers:
-        for what, kept, whole in (
-            ("heads", heads[layer.number], layer.heads),
-            ("channels", channels[layer.number], layer.ffn),
-        ):
-            if not kept or list(kept) != sorted(set(kept) & set(range(whole))):
-                raise TargetError(
-                    f"layer {layer.number} would keep {len(kept)} of its {whole} {what}; each layer keeps at least one "
-                    "of each, given by ascending numbers"
-                )
-        size = layer.heads_per_unit
-        units = {head // size for head in heads[layer.number]}
-        if len(units) * size != len(heads[layer.number]):
-            raise TargetError(
-                f"heads {list(heads[layer.number])} of layer {layer.number} cannot be kept alone: each {size} heads "
-                "share keys and values and stay or go together"
-            )
-    for group in layout.groups:
-        if len({(tuple(heads[number]), tuple(channels[number])) for number in group}) > 1:
-            raise TargetError(
-                f"layers {', '.join(map(str, group))} have the same weights; they keep the same heads and channels"
-            )
-
-
 def _shown(layers: Sequence[LayerForm]) -> str:
     return ", ".join(f"{len(layer.heads)} heads and {layer.ffn} channels" for layer in layers)
-
-
-def _answers(model: Any) -> Tensor:
-    """The base model's states for a made-up input, with two texts of unequal length."""
-    base = model.base_model
-    rows = int(base.get_input_embeddings().num_embeddings)
-    ids = torch.arange(2 * 6, device=base.device).reshape(2, 6) % rows
-    mask = torch.ones_like(ids)
-    mask[1, 4:] = 0
-    try:
-        with _evaluating(model), torch.no_grad():
-            states: Tensor = base(input_ids=ids, attention_mask=mask)[0]
-    except Exception as error:  # a model's own code has errors of any type
-        raise UnsupportedModelError(
-            f"'{model.config.model_type}' cannot compute without what was removed: {summary(error)}"
-        ) from error
-    return states * mask[..., None]
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    was_training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in was_training:
-            module.training = True
-
-
-def _is_same(before: Tensor, after: Tensor) -> bool:
-    scale = max(float(before.abs().max()), 1e-6)
-    return bool((before - after).abs().max() <= _TOLERANCE.get(before.dtype, 5e-2) * scale)
