@@ -27,6 +27,7 @@ class LoadedModel:
     model:    PyTorch module in fp32, in evaluation mode, with eager attention; a compressed one without what it lacks
     transformer: directory of the Transformer's own files: config.json, weights, tokenizer
     tokenizer: transformers' fast tokenizer that `encoder` was made from
+    new_weights: names of those of a head that the files do not have; whoever asked for it gives them their values
     modules:  pooling and normalization; None for a model that does not embed
     labels:   names of the classes by index; None for a model without classes
     shape:    fields of ridgeline_estimate's ModelShape
@@ -43,6 +44,7 @@ class LoadedModel:
     shape: dict[str, Any]
     transformer: Path
     tokenizer: Any
+    new_weights: tuple[str, ...] = ()
 
 
 def load_model(source: Source, task: str | None = None, *, new_labels: tuple[str, ...] | None = None) -> LoadedModel:
@@ -66,7 +68,7 @@ def load_model(source: Source, task: str | None = None, *, new_labels: tuple[str
     # The shape also refuses models that are no encoder, before their weights are read.
     shape = _shape(config, task)
     tokenizer = load_pretrained_tokenizer(directory)
-    model = _load_weights(directory, config, task, has_new_head=has_new_head)
+    model, new_weights = _load_weights(directory, config, task, has_new_head=has_new_head)
     restore(model, directory)
     max_tokens = _max_tokens(model, tokenizer, modules)
     encoder = make_encoder(tokenizer, _input_names(model, tokenizer), max_tokens, bool(modules and modules.lowercase))
@@ -83,6 +85,7 @@ def load_model(source: Source, task: str | None = None, *, new_labels: tuple[str
         shape=shape,
         transformer=directory,
         tokenizer=tokenizer,
+        new_weights=new_weights,
     )
 
 
@@ -122,16 +125,21 @@ def _is_known(model_type: str) -> bool:
 
 
 def _set_labels(config: Any, labels: tuple[str, ...]) -> bool:
-    """Whether the config had other labels than these; it has these now."""
+    """Whether the config had other labels than these; it has these now. A single one is a number, whatever its name."""
+    if len(labels) == 1 == len(config.id2label):
+        return False
     if tuple(str(config.id2label[index]) for index in sorted(config.id2label)) == labels:
         return False
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: index for index, label in enumerate(labels)}
-    config.problem_type = "single_label_classification"
+    config.problem_type = "regression" if len(labels) == 1 else "single_label_classification"
     return True
 
 
-def _load_weights(directory: Path, config: Any, task: str, *, has_new_head: bool = False) -> Any:
+def _load_weights(
+    directory: Path, config: Any, task: str, *, has_new_head: bool = False
+) -> tuple[Any, tuple[str, ...]]:
+    """The model, and the names of the weights of its new head."""
     import torch
 
     loader = model_class(config, task)
@@ -148,11 +156,14 @@ def _load_weights(directory: Path, config: Any, task: str, *, has_new_head: bool
         )
     except Exception as error:  # safetensors, torch and transformers each have errors of their own
         raise ModelError(f"the weights of {directory} cannot be loaded: {summary(error)}") from error
+    new_weights: tuple[str, ...] = ()
     if has_new_head:
         heads = _head_keys(model)
+        absent = {_key_of(key) for name in ("missing_keys", "mismatched_keys") for key in info[name]}
+        new_weights = tuple(sorted(absent & heads))
         info = {name: [key for key in info[name] if _key_of(key) not in heads] for name in info}
     _check_loaded(directory, config, task, info)
-    return model.eval()
+    return model.eval(), new_weights
 
 
 def _head_keys(model: Any) -> set[str]:

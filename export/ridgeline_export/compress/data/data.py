@@ -44,6 +44,13 @@ class Data:
         return tuple(sorted(str(name) for name in names))
 
     @cached_property
+    def outputs(self) -> tuple[str, ...] | None:
+        """What a model that learns the labels gives: the classes, or one number; None for data without labels."""
+        if self.labels is None and any(example.label is not None for example in self.examples):
+            return ("value",)
+        return self.labels
+
+    @cached_property
     def training(self) -> tuple[Example, ...]:
         """For gradients, in an order that depends on the texts alone.
 

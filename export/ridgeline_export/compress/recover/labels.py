@@ -20,7 +20,7 @@ _EVALUATION_TEXTS = 64
 
 @dataclass(slots=True)
 class LabelObjective:
-    """Cross-entropy for classes, squared error for numbers.
+    """Cross-entropy for classes (of each by itself where a text may have several), squared error for numbers.
 
     validation:      with labels
     label_smoothing: share s of each label's weight: a text's target is 1 - s + s / classes for its class and
@@ -43,6 +43,10 @@ class LabelObjective:
         logits = model(**batch.inputs).logits.float()
         if batch.labels.is_floating_point():
             return functional.mse_loss(logits.squeeze(-1), batch.labels)
+        if getattr(model.config, "problem_type", None) == "multi_label_classification":
+            # Each class is a question of its own; of a text's classes the data has one.
+            wanted = functional.one_hot(batch.labels, logits.shape[-1]).to(logits.dtype)
+            return functional.binary_cross_entropy_with_logits(logits, wanted)
         return functional.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
 
     def evaluate(self, model: Any) -> Judgement:

@@ -59,5 +59,6 @@ def _main(optimizer: Any, training: Training, steps: int) -> Any:
     if training.schedule == "cyclic":
         half = steps / (2 * training.cycles)
         low = [rate * training.decay for rate in rates]
-        return lr_scheduler.CyclicLR(optimizer, low, rates, half, half, cycle_momentum=False)
+        # Its annotations say int, but it reckons in floats, and cycles need not be whole steps.
+        return lr_scheduler.CyclicLR(optimizer, low, rates, half, half, cycle_momentum=False)  # type: ignore[arg-type]
     return lr_scheduler.OneCycleLR(optimizer, rates, total_steps=max(2, steps), cycle_momentum=False)

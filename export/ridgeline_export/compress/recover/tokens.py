@@ -85,8 +85,9 @@ def tokenize(
 ) -> Tokens:
     """Tokenize examples, cut to max_tokens and to what the model takes, special tokens included.
 
-    labels: names of the classes in the model's order; None: examples with numbers keep them, classes are left out
-    Raises UsageError for an example whose label is none of `labels`.
+    labels: names of the classes in the model's order; None leaves classes out. Numbers are kept without names of
+        classes, or with the one name of a regression
+    Raises UsageError for a label that is none of `labels`, or when some examples have labels and others none.
     """
     encodings = _cut(encoder, max_tokens).encode([example.text for example in examples])
     type_ids = None
@@ -139,16 +140,18 @@ def _cut(encoder: TextEncoder, max_tokens: int) -> TextEncoder:
 def _labels(
     examples: Sequence[Example], names: tuple[str, ...] | None
 ) -> NDArray[np.int64] | NDArray[np.float32] | None:
-    if names is not None:
-        numbers = {name: number for number, name in enumerate(names)}
-        unknown = next((each for each in examples if str(each.label) not in numbers or each.label is None), None)
-        if unknown is not None:
-            raise UsageError(
-                f"the text {unknown.text!r:.60} has "
-                f"{'no label' if unknown.label is None else f'the label {unknown.label!r}'}; "
-                f"the model's labels are: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}"
-            )
-        return np.array([numbers[str(example.label)] for example in examples], np.int64)
-    if examples and all(isinstance(example.label, float) for example in examples):
+    if not examples or all(example.label is None for example in examples):
+        return None
+    if (names is None or len(names) == 1) and all(isinstance(example.label, float) for example in examples):
         return np.array([example.label for example in examples], np.float32)
-    return None
+    if names is None:
+        return None
+    numbers = {name: number for number, name in enumerate(names)}
+    unknown = next((each for each in examples if each.label is None or str(each.label) not in numbers), None)
+    if unknown is not None:
+        raise UsageError(
+            f"the text {unknown.text!r:.60} has "
+            f"{'no label' if unknown.label is None else f'the label {unknown.label!r}'}; "
+            f"the model's labels are: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}"
+        )
+    return np.array([numbers[str(example.label)] for example in examples], np.int64)

@@ -44,7 +44,6 @@ class World:
         return DistributedDataParallel(
             loss,
             device_ids=[self.device] if self.device.type == "cuda" else None,
-            broadcast_buffers=False,
             find_unused_parameters=True,
         )
 
