@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 # Subcommand → the light module whose typer application holds it. Heavy imports happen inside the commands.
 _COMPONENTS = {
@@ -17,6 +18,10 @@ _COMPONENTS = {
     "devices": "ridgeline_server.devices_cli",
     "estimate": "ridgeline_estimate.cli",
     "bench": "ridgeline_bench.cli",
+}
+# Those that have subcommands of their own: a module, imported when one is asked for, and what --help says.
+_GROUPS = {
+    "compress": ("ridgeline_export.compress.cli", "Make a Transformer smaller and faster, and measure what that cost.")
 }
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -37,9 +42,27 @@ def ridgeline(
     """Serve Hugging Face Transformers fast, and report every latency against the FLOPs it should have cost."""
 
 
+def _late_group(module: str) -> type[TyperGroup]:
+    """A group whose commands are those of a module's typer application."""
+
+    class Late(TyperGroup):
+        def _group(self) -> Any:
+            return typer.main.get_group(import_module(module).app)
+
+        def list_commands(self, ctx: Any) -> list[str]:
+            return list(self._group().commands)
+
+        def get_command(self, ctx: Any, name: str) -> Any:
+            return self._group().commands.get(name)
+
+    return Late
+
+
 for _name, _module in _COMPONENTS.items():
     (_command,) = import_module(_module).app.registered_commands
     app.command(_name)(_command.callback)
+for _name, (_module, _text) in _GROUPS.items():
+    app.add_typer(typer.Typer(cls=_late_group(_module), help=_text, no_args_is_help=True), name=_name)
 
 
 def main() -> None:

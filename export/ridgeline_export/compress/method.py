@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ridgeline_export.compress.data.data import Data
-from ridgeline_export.compress.progress import Progress
-from ridgeline_export.form.form import Form
-from ridgeline_export.load import LoadedModel
-
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ridgeline_export.compress.data.data import Data
+    from ridgeline_export.compress.progress import Progress
+    from ridgeline_export.form.form import Form
+    from ridgeline_export.load import LoadedModel
 
 
 @dataclass(slots=True)

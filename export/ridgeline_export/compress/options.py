@@ -80,7 +80,9 @@ def choose(methods: Sequence[Method], name: str | None, where: str) -> Method:
 def _parameter(methods: Sequence[Method], each: Setting) -> inspect.Parameter:
     owners = [method.name for method in methods if each.name in {s.name for s in settings_of(method.config_type)}]
     is_common = each.group is not None or len(owners) == len(methods)
-    text = each.help if is_common else f"[{', '.join(owners)}] {each.help}"
+    text = each.help if is_common else f"({', '.join(owners)}) {each.help}"
+    if each.choices:
+        text += f" One of: {', '.join(each.choices)}."
     if not each.is_required and each.default not in (None, ()):
         text += f" Default: {_shown(each.default)}."
     elif each.is_required:

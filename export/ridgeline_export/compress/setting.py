@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,6 +54,7 @@ class Setting:
     is_required: bool
     default: Any
     help: str
+    choices: tuple[str, ...] = ()
     group: str | None = None
 
     @property
@@ -61,9 +63,10 @@ class Setting:
         return "--" + self.name.replace("_", "-")
 
 
-def settings_of(config_type: type, group: str | None = None) -> Iterator[Setting]:
+@functools.cache
+def settings_of(config_type: type, group: str | None = None) -> tuple[Setting, ...]:
     """All settings of a config, those of nested configs after its own."""
-    nested = []
+    found, nested = [], []
     hints = typing.get_type_hints(config_type)
     for field in dataclasses.fields(config_type):
         if dataclasses.is_dataclass(hints[field.name]):
@@ -72,11 +75,10 @@ def settings_of(config_type: type, group: str | None = None) -> Iterator[Setting
         kind, is_tuple, is_optional = _kind(hints[field.name])
         is_required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         default = None if is_required else field.default
-        yield Setting(
-            field.name, kind, is_tuple, is_optional, is_required, default, field.metadata.get("help", ""), group
-        )
-    for name, inner in nested:
-        yield from settings_of(inner, name)
+        text = field.metadata.get("help", "")
+        choices = tuple(map(str, field.metadata.get("choices", ())))
+        found.append(Setting(field.name, kind, is_tuple, is_optional, is_required, default, text, choices, group))
+    return (*found, *(each for name, inner in nested for each in settings_of(inner, name)))
 
 
 def configure(config_type: type[C], values: Mapping[str, Any], *, where: str, options: bool = False) -> C:
