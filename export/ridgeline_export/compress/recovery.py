@@ -25,9 +25,11 @@ def recovery(
     hooks:    work between steps, such as a schedule of pruning
     Raises TrainingError when training cannot go on, UsageError when the losses do not fit the model.
     """
+    from ridgeline_export.compress.distill.distill import without_dropout
     from ridgeline_export.compress.distill.objective import make_objective
     from ridgeline_export.compress.recover.loop import train
 
+    training = without_dropout(training)
     directory = job.directory / _DIRECTORY
     directory.mkdir(exist_ok=True)
     objective: Objective = make_objective(original, job.loaded, losses, job.data, training, directory, job.progress)
@@ -39,7 +41,6 @@ def recovery(
         training,
         directory,
         job.progress,
-        labels=job.loaded.labels,
         hooks=hooks,
     )
 

@@ -1,0 +1,1 @@
+"""Pruning: what a model can do without is removed, from single weights to whole layers."""
