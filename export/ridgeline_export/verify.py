@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -127,9 +127,19 @@ def mask_one_token_each(feed: Feed, encodings: Sequence[Encoding], mask_token_id
         feed["input_ids"][row, random.Random(len(real)).choice(real)] = mask_token_id
 
 
-def questions(loaded: LoadedModel, texts: Sequence[str]) -> list[Text]:
-    """Texts as the task is asked: alone, or in pairs for question answering and rerankers (one label)."""
-    if loaded.task == "question-answering" or (loaded.labels is not None and len(loaded.labels) == 1):
+class Asked(Protocol):
+    """What decides how texts are put to a model: a loaded model says it, and a bundle's manifest."""
+
+    @property
+    def task(self) -> str: ...
+
+    @property
+    def labels(self) -> tuple[str, ...] | None: ...
+
+
+def questions(model: Asked, texts: Sequence[str]) -> list[Text]:
+    """Texts as the model's task is asked: alone, or in pairs for question answering and rerankers (one label)."""
+    if model.task == "question-answering" or (model.labels is not None and len(model.labels) == 1):
         return [(" ".join(text.split()[:12]), texts[index - 1]) for index, text in enumerate(texts)]
     return list(texts)
 

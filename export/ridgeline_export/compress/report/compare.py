@@ -1,0 +1,155 @@
+"""Any number of reports in one table and one plot of speed against quality."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ridgeline_export.compress.report.comparison_table import comparison_markdown
+from ridgeline_export.compress.report.document import AFTER, BEFORE, FORMAT, REPORT_NAME, figure_of, ratio_of
+from ridgeline_export.compress.report.frontier import Point, unbeaten
+from ridgeline_export.compress.rundir import REPORT
+from ridgeline_export.errors import OutputError, UsageError, disk_full
+
+COMPARISON_NAME = "comparison.json"
+# What must be the same for figures of two reports to mean the same, and what it is called.
+_SAME = {
+    "machine_in_words": "machines or versions",
+    "data": "texts",
+    "original": "originals",
+}
+
+
+def compare_reports(directories: Sequence[Path], out: Path) -> str:
+    """Write comparison.json, comparison.md and pareto.png and .svg into a directory.
+
+    directories: compressed models that have a report, or reports
+    returns where they are, in a sentence
+    Raises UsageError for a directory without a report, OutputError when `out` cannot be written.
+    """
+    reports = [_read(directory) for directory in dict.fromkeys(Path(os.path.abspath(each)) for each in directories)]
+    names = _names(reports)
+    points = [point for index, report in enumerate(reports) for point in _points(report, index, names)]
+    best = unbeaten(points)
+    warnings = _warnings(reports)
+    document = {
+        "format": FORMAT,
+        "warnings": warnings,
+        "reports": [
+            {
+                "name": name,
+                "created": report["created"],
+                "machine": report["machine_in_words"],
+                "original": report[BEFORE]["name"],
+                "data": report["data"],
+                "parameters": report[AFTER]["parameters"],
+                "plans": report["plans"],
+            }
+            for name, report in zip(names, reports, strict=True)
+        ],
+        "pareto": [dataclasses.asdict(point) for point in best],
+    }
+    _write(out, document, comparison_markdown(reports, names, best, warnings), points, reports)
+    said = f"{len(reports)} report{'s' * (len(reports) != 1)} compared in {out / 'comparison.md'}"
+    return " ".join([f"{said}.", *warnings])
+
+
+def _read(directory: Path) -> dict[str, Any]:
+    path = next(
+        (place for place in (directory / REPORT / REPORT_NAME, directory / REPORT_NAME) if place.is_file()), None
+    )
+    if path is None:
+        what = "has no report" if directory.is_dir() else "is no directory"
+        raise UsageError(
+            f"{directory} {what}; give directories that hold {REPORT_NAME} or {REPORT}/{REPORT_NAME}, which "
+            "`ridgeline compress report MODEL --against ORIGINAL` writes"
+        )
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        version = report["format"]
+        if not isinstance(version, int) or version > FORMAT:
+            raise UsageError(f"{path} has format {version}; this version of Ridgeline reads formats up to {FORMAT}")
+        for key in ("created", "machine_in_words", "data"):
+            _ = report[key]
+        for side in (BEFORE, AFTER):
+            _ = report[side]["name"], report[side]["sha256"], report[side]["parameters"]
+        for plan in report["plans"]:
+            _ = plan["model"], plan["variant"], plan["runtime"], figure_of(plan), ratio_of(plan), plan["alone"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{path} is no report that can be read ({type(error).__name__}: {error}); measure the model again"
+        ) from None
+    report["original"] = f"{report[BEFORE]['name']} ({report[BEFORE]['sha256'][:12]})"
+    found: dict[str, Any] = report
+    return found
+
+
+def _names(reports: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A name for each report's model, told apart where two have the same."""
+    plain = [str(report[AFTER]["name"]) for report in reports]
+    names: list[str] = []
+    for name in plain:
+        number_ = 1 + sum(other == name for other in plain[: len(names)])
+        names.append(f"{name} #{number_}" if plain.count(name) > 1 else name)
+    return names
+
+
+def _points(report: Mapping[str, Any], index: int, names: Sequence[str]) -> list[Point]:
+    found = []
+    for plan in report["plans"]:
+        speed, quality = ratio_of(plan), figure_of(plan)
+        if speed is None or quality is None or not math.isfinite(speed):
+            continue
+        is_original = plan["model"] == BEFORE
+        found.append(
+            Point(
+                name=report[BEFORE]["name"] if is_original else names[index],
+                report=index,
+                variant=plan["variant"],
+                runtime=plan["runtime"],
+                metric=plan["quality"]["metric"],
+                quality=quality,
+                speed=speed,
+                is_original=is_original,
+            )
+        )
+    return found
+
+
+def _warnings(reports: Sequence[Mapping[str, Any]]) -> list[str]:
+    if len(reports) < 2:
+        return []
+    found = [
+        "Each report is a run of its own: a speed is a ratio to that report's own baseline, and texts per second of "
+        "different reports are not comparable."
+    ]
+    for key, what in _SAME.items():
+        values = list(dict.fromkeys(str(report[key]) for report in reports))
+        if len(values) > 1:
+            found.append(f"The reports are of different {what}: {'; '.join(values)}.")
+    return found
+
+
+def _write(
+    out: Path, document: Mapping[str, Any], text: str, points: Sequence[Point], reports: Sequence[Mapping[str, Any]]
+) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / COMPARISON_NAME).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        if importlib.util.find_spec("matplotlib") is not None:
+            from ridgeline_export.compress.report.pareto import draw
+
+            draw(points, list(dict.fromkeys(str(report["machine_in_words"]) for report in reports)), out)
+        else:
+            text = text.replace("![](pareto.png)", "The plot needs matplotlib: pip install 'ridgeline[compress]'")
+        (out / "comparison.md").write_text(text, encoding="utf-8")
+    except OSError as error:
+        if disk_full(error):
+            raise OutputError(f"the disk of {out} is full; the comparison was not written whole") from error
+        raise OutputError(f"the comparison cannot be written to {out}: {error.strerror or error}") from error
