@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import sysconfig
 import warnings
@@ -36,8 +37,14 @@ def documents(least_words: int) -> Iterator[str]:
 _Module = tuple[tuple[str, ...], list[str]]
 
 
-def _library() -> Iterator[_Module]:
-    return _of_directory(Path(sysconfig.get_path("stdlib")), _NOT_LIBRARY)
+def _library() -> tuple[_Module, ...]:
+    return _once(Path(sysconfig.get_path("stdlib")))
+
+
+@functools.cache
+def _once(root: Path) -> tuple[_Module, ...]:
+    """The standard library's; kept, since reading them takes seconds."""
+    return tuple(_of_directory(root, _NOT_LIBRARY))
 
 
 def _packages() -> Iterator[_Module]:

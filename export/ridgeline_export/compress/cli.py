@@ -99,6 +99,9 @@ def _add_families() -> None:
         app.command(name, help=text)(command)
 
 
+_add_families()
+
+
 @app.command()
 def run(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a recipe that ships.")],
@@ -125,6 +128,3 @@ def compare(
         from ridgeline_export.compress.report.compare import compare_reports
 
         progress.say(compare_reports(directories, out))
-
-
-_add_families()

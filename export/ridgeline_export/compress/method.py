@@ -106,7 +106,7 @@ def methods() -> tuple[Method, ...]:
     """All methods, in the order of MODULES."""
     for module in MODULES:
         importlib.import_module(module)
-    return tuple(_METHODS.values())
+    return tuple(sorted(_METHODS.values(), key=lambda method: MODULES.index(method.config_type.__module__)))
 
 
 def method_of(config: Any) -> Method:

@@ -35,7 +35,7 @@ def test_the_smallest_weights_go(choose: object) -> None:
     weights = {"a": torch.tensor([[1.0, -5.0], [0.5, 3.0]]), "b": torch.tensor([[-10.0, 20.0]])}
     masks = choose(weights, 0.5)  # type: ignore[operator]
     assert masks["a"].tolist() == ([[False, True], [False, True]] if choose is smallest_of_each else
-                                   [[False, False], [False, True]])  # fmt: skip
+                                   [[False, True], [False, False]])  # fmt: skip
     assert masks["b"].tolist() == ([[False, True]] if choose is smallest_of_each else [[True, True]])
 
 
