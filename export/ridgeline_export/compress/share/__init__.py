@@ -1,0 +1,1 @@
+"""Weights that are used more than once: by several layers, or by the first layer and the last."""
