@@ -42,7 +42,7 @@ def save_model(job: Job, directory: Path, journal: Sequence[Entry]) -> None:
     Raises ExportError when what was written does not answer as the model does: a bug, not the user's mistake.
     """
     loaded = job.loaded
-    _collect_attention(job)
+    _follow_attention(job)
     source = loaded.source.directory
     shutil.copytree(source, directory, ignore=shutil.ignore_patterns(*_LEFT_BEHIND), dirs_exist_ok=True)
     place = directory / loaded.transformer.relative_to(source)
@@ -73,14 +73,12 @@ def _is_new(tokenizer: Any, before: Path) -> bool:
     )
 
 
-def _collect_attention(job: Job) -> None:
-    """Put approximate attention as it was trained into the job's form and extras."""
-    from ridgeline_export.form.attention import attention_extras, attention_form, is_extra
+def _follow_attention(job: Job) -> None:
+    """Let the form say of approximate attention what the model has now, and drop the tensors it was made from."""
+    from ridgeline_export.form.attention import attention_form, is_extra
 
-    model = job.loaded.model
-    job.form = dataclasses.replace(job.form, attention=attention_form(model))
-    others = {name: tensor for name, tensor in job.extras.items() if not is_extra(name)}
-    job.extras = others | attention_extras(model)
+    job.form = dataclasses.replace(job.form, attention=attention_form(job.loaded.model))
+    job.extras = {name: tensor for name, tensor in job.extras.items() if not is_extra(name)}
 
 
 def _set_longest(place: Path, tokens: int) -> None:
