@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ridgeline_estimate.approximation import Approximation
+
 Rows = Literal["none", "sequence", "token", "choice"]
 Placement = Literal["post", "pre", "output", "sandwich"]
 
@@ -35,6 +37,7 @@ class Attention:
     disentangled:    DeBERTa's further score terms, of "c2p" and "p2c"
     relative_positions, relative_projections: rows of DeBERTa's table, and projections of it in each layer
     shares_relative_projections: these use the weights of the query's and the key's projection
+    approximation:   what stands in exact attention's place, None = nothing
     """
 
     heads: int
@@ -62,6 +65,7 @@ class Attention:
     relative_positions: int = 0
     relative_projections: int = 0
     shares_relative_projections: bool = False
+    approximation: Approximation | None = None
 
     @property
     def query_width(self) -> int:
@@ -125,6 +129,7 @@ class Layer:
     is_parallel:    attention and feed-forward read the same states (Falcon, GPT-NeoX)
     conv_kernel_size, conv_groups: DeBERTa-v2's convolution after this layer, 0 = none
     shares_weights_with: number of the layer whose weights this one uses (ALBERT), None = its own
+    has_own_first_norm: its first norm's weights are its own even so
     """
 
     attention: Attention | None
@@ -136,6 +141,7 @@ class Layer:
     conv_kernel_size: int = 0
     conv_groups: int = 1
     shares_weights_with: int | None = None
+    has_own_first_norm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +153,7 @@ class Stack:
     final_norm:      a norm follows the last layer
     embedding_norm:  a norm follows the embeddings
     embedding_size:  width of the embedding tables
+    word_rank:       the word table is a product of [vocab, rank] and [rank, embedding_size], 0 = it is plain
     has_embedding_projection: a matmul maps embeddings to the hidden size
     embedding_projection_bias: of that matmul
     has_output_projection: a matmul maps the last states back to embedding_size (OPT-350m)
@@ -166,6 +173,7 @@ class Stack:
     final_norm: bool = False
     embedding_norm: bool = True
     embedding_size: int = 0
+    word_rank: int = 0
     has_embedding_projection: bool = False
     embedding_projection_bias: bool = True
     has_output_projection: bool = False
@@ -193,7 +201,7 @@ class Head:
     outputs:     width of its last layer, 0 = none
     has_norm:    a norm follows the inner layer
     norm_parameters: its weights per element
-    is_tied:     its last matrix is the word table
+    is_tied:     its last matrix is the word table; word_rank: that table's, 0 = it is plain
     has_bias:    of the last layer; `transform_bias` of the inner one
     pooler:      the base class's dense layer with tanh over each sequence's first token runs first
     """
@@ -205,6 +213,7 @@ class Head:
     has_norm: bool = False
     norm_parameters: int = 2
     is_tied: bool = False
+    word_rank: int = 0
     has_bias: bool = True
     transform_bias: bool = True
     pooler: bool = False

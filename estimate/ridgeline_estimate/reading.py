@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ridgeline_estimate.architecture import Architecture, Head, Stack
+from ridgeline_estimate.configs.compressed import compressed
 from ridgeline_estimate.configs.decoders import DECODERS
 from ridgeline_estimate.configs.dropouts import read_dropout
 from ridgeline_estimate.configs.encoder_decoders import (
@@ -31,7 +32,7 @@ _ENCODER_ALONE = ("EncoderModel", "ForTokenClassification")
 def read_architecture(
     config: Mapping[str, Any], task: str | None = None, *, is_complete: bool = False, guesses: bool = False
 ) -> Architecture:
-    """What a model is made of, from its config.json.
+    """What a model is made of, from its config.json; a compressed one without what it lacks.
 
     task:        optimum's name of what runs; then only what that task needs is counted, so that feature-extraction has
                  no pooler. None = the class in `architectures`, whole.
@@ -51,12 +52,12 @@ def read_architecture(
     pair = ENCODER_DECODERS.get(values.model_type)
     if pair is not None:
         encoder, decoder = _pair_stacks(values, pair, name, found)
-        return _architecture(values, name, found, pair.kind, encoder, decoder, is_base=task is None)
+        return compressed(config, _architecture(values, name, found, pair.kind, encoder, decoder, is_base=task is None))
     kind, is_decoder, is_known = _single_kind(values, found, guesses)
     stack = read_stack(values, kind, is_causal=is_decoder)
     encoder, decoder = (None, stack) if is_decoder else (stack, None)
     architecture = _architecture(values, name, found, kind, encoder, decoder, is_base=task is None)
-    return replace(architecture, is_known=is_known)
+    return compressed(config, replace(architecture, is_known=is_known))
 
 
 def _refuse_several_parts(values: Values) -> None:

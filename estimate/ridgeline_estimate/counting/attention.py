@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ridgeline_estimate.architecture import Attention
+from ridgeline_estimate.counting.approximate_attention import approximate_ops
 from ridgeline_estimate.counting.dense import Place, dense, norm
 from ridgeline_estimate.counting.elements import ROTARY, SOFTCAP, SOFTMAX
 from ridgeline_estimate.counting.masks import hidden_pairs
@@ -24,8 +25,11 @@ def attention_ops(attention: Attention, run: Run, place: Place, hidden: int, nor
         yield from _keys_and_values(attention, run, place, attention.source_width or hidden, run.source)
     yield from _positions(attention, run, place, norm_parameters)
     yield from _relative_projections(attention, run, place, hidden)
-    yield from _scores(attention, run, place)
-    yield from _weighted_values(attention, run, place)
+    if attention.approximation is not None:
+        yield from approximate_ops(attention, attention.approximation, run, place)
+    else:
+        yield from _scores(attention, run, place)
+        yield from _weighted_values(attention, run, place)
     output_bias = attention.linear_bias[3]
     yield dense(run, place, "output", "projections", attention.output_width, hidden, output_bias)
 

@@ -31,6 +31,9 @@ def head_ops(head: Head, stack: Stack, run: Run, *, last_token_alone: bool) -> I
         yield activation(run, place, "activation", head.activation, (*rows, width))
     if head.has_norm:
         yield norm(run, place, "norm", width, head.norm_parameters, shape=rows)
+    if head.outputs and head.word_rank:
+        yield dense(run, place, "rank", "head", width, head.word_rank, False, shape=rows, owns_matrix=False)
+        width = head.word_rank
     if head.outputs:
         yield dense(
             run, place, "outputs", "head", width, head.outputs, head.has_bias, shape=rows, owns_matrix=not head.is_tied

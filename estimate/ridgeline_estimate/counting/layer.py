@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ridgeline_estimate.architecture import Attention, FeedForward, Layer, Stack
 from ridgeline_estimate.counting.attention import attention_ops
@@ -22,8 +23,9 @@ def layer_ops(layer: Layer, stack: Stack, run: Run, place: Place, waiting: int) 
     parts = _parts(layer, run)
     for number, (name, part) in enumerate(parts):
         inner = Place(place.named(name), place.layer, place.owns_weights)
+        before = replace(inner, owns_weights=True) if layer.has_own_first_norm and number == 0 else inner
         if layer.norm_placement in ("pre", "sandwich") and _has_norm_before(layer, number, len(parts)):
-            ops.append(_norm(stack, run, inner, "norm", waiting, keeps_sum=waiting > 0))
+            ops.append(_norm(stack, run, before, "norm", waiting, keeps_sum=waiting > 0))
             waiting = 0
         if isinstance(part, FeedForward):
             ops += feed_forward_ops(part, run, inner, stack.hidden)

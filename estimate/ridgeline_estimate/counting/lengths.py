@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from ridgeline_estimate.architecture import Architecture
+from ridgeline_estimate.architecture import Architecture, Attention
+from ridgeline_estimate.counting.approximate_attention import approximate_ops
+from ridgeline_estimate.counting.dense import Place
 from ridgeline_estimate.counting.model import model_ops
+from ridgeline_estimate.counting.run import Run
 from ridgeline_estimate.errors import EstimateError
 from ridgeline_estimate.precision import PRECISIONS
 from ridgeline_estimate.workload import Workload
@@ -27,17 +31,36 @@ def flops_by_length(architecture: Architecture, max_tokens: int) -> npt.NDArray[
 
     if max_tokens < 1:
         raise EstimateError(f"max_tokens is {max_tokens}; it should be at least 1")
-    # Every operation is constant, linear or quadratic in the length: three lengths determine the rest exactly.
+    # Every operation but approximate attention is constant, linear or quadratic in the length: three lengths determine
+    # the rest exactly.
     one, two, three = (_flops(architecture, length) for length in (1, 2, 3))
     quadratic = (three - 2 * two + one) / 2
     linear = two - one - 3 * quadratic
     constant = one - linear - quadratic
     lengths = np.arange(max_tokens + 1, dtype=np.float64)
     table = constant + lengths * (linear + lengths * quadratic)
+    for attention, layers in _approximated(architecture).items():
+        table[1:] += [layers * _approximate_flops(attention, length) for length in range(1, max_tokens + 1)]
     table[0] = 0.0
     return table
 
 
 def _flops(architecture: Architecture, length: int) -> float:
+    """Of all but approximate attention."""
     ops = model_ops(architecture, Workload(seq=length), PRECISIONS["fp32"])
-    return sum(op.flops for op in ops if not op.is_constant)
+    flops = sum(op.flops for op in ops if not op.is_constant)
+    return flops - sum(
+        layers * _approximate_flops(attention, length) for attention, layers in _approximated(architecture).items()
+    )
+
+
+def _approximated(architecture: Architecture) -> Counter[Attention]:
+    """Approximate attentions, and how many layers have each."""
+    attentions = [layer.attention for stack in architecture.stacks for layer in stack.layers]
+    return Counter(each for each in attentions if each is not None and each.approximation is not None)
+
+
+def _approximate_flops(attention: Attention, length: int) -> float:
+    assert attention.approximation is not None
+    run = Run(1, length, PRECISIONS["fp32"])
+    return sum(op.flops for op in approximate_ops(attention, attention.approximation, run, Place("")))

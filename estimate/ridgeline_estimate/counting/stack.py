@@ -35,8 +35,10 @@ def stack_ops(stack: Stack, run: Run, name: str, vocab: int) -> Iterator[Op]:
 
 def _embeddings(stack: Stack, run: Run, place: Place, vocab: int) -> Iterator[Op]:
     width = stack.embedding_size or stack.hidden
-    words = _table(run, place, "words", vocab, width, rows=run.rows, is_first=True)
+    words = _table(run, place, "words", vocab, stack.word_rank or width, rows=run.rows, is_first=True)
     yield replace(words, parameters=0) if stack.shares_embeddings else words
+    if stack.word_rank:
+        yield dense(run, place, "words_projection", "embeddings", stack.word_rank, width, False)
     if not stack.positions_after_projection:
         yield from _positions(stack, run, place, width)
     if stack.type_vocab:

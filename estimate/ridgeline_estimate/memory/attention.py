@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ridgeline_estimate.architecture import Attention
 from ridgeline_estimate.memory import operations as op
+from ridgeline_estimate.memory.approximate import approximate_values
 from ridgeline_estimate.memory.disentangled import disentangled_scores
 from ridgeline_estimate.memory.setting import Setting
 from ridgeline_estimate.memory.storage import Gradients, Storage, Tensor
@@ -63,10 +64,12 @@ def attend(
             _cached(setting, part, key, sequence, part.key_width),
             _cached(setting, part, value, sequence, part.value_width),
         )
-    if part.disentangled:
+    scores: Tensor | None = None
+    if part.approximation is not None:
+        merged = approximate_values(setting, part, part.approximation, query, key, value, sequence.tokens, name)
+    elif part.disentangled:
         merged, scores = disentangled_scores(setting, part, query, key, value, hidden, name)
     elif is_fused(setting, part, extras):
-        scores = None
         merged = _kernel(setting, part, query, key, value, sequence, extras)
     else:
         merged, scores = _written_out(setting, part, query, key, value, sequence, extras)

@@ -16,6 +16,7 @@ _BOOLEAN = 1
 _INT64 = 8
 # Positions, their differences, and the two kinds of buckets are alive at once while T5's bias is looked up.
 _BUCKET_TENSORS = 5
+_WORDS_PROJECTION = "words.projection"
 
 
 def trace(
@@ -118,7 +119,10 @@ def _embedded(setting: Setting, stack: Stack, name: str, sequence: Sequence) -> 
     if setting.architecture.encoder is stack:
         words = "words"
     positions: Tensor | None = None
-    x = op.lookup(tape, rows * width, size, setting.table(words, setting.architecture.vocab * width))
+    rank = stack.word_rank or width
+    x = op.lookup(tape, rows * rank, size, setting.table(words, setting.architecture.vocab * rank))
+    if stack.word_rank:
+        x = op.linear(tape, x, width / rank, setting.weights(_WORDS_PROJECTION, rank * width))
     if stack.type_vocab:
         types = op.lookup(tape, rows * width, size, setting.table(f"{name}.types", stack.type_vocab * width))
         x = op.add(tape, x, types)
@@ -206,6 +210,9 @@ def _head(setting: Setting, workload: Workload, states: Tensor) -> Tensor:
             weights = setting.vector("head.norm", head.norm_parameters * head.transform)
             x = op.layer_norm(tape, x, x.elements / head.transform, weights)
         width = head.transform
+    if head.word_rank:
+        x = op.linear(tape, x, head.word_rank / width, setting.weights(_WORDS_PROJECTION, width * head.word_rank))
+        width = head.word_rank
     if head.is_tied and setting.scales_tied_states:
         x = op.scale(tape, x)
     matrix = (

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ridgeline_export.errors import TargetError, UnsupportedModelError
-from ridgeline_export.form.form import AttentionForm, Form
+from ridgeline_export.form.form import KEY, AttentionForm, Form, write_form
 from ridgeline_export.form.kept import set_counts
 from ridgeline_export.form.layout import Layout, read_layout
 from ridgeline_export.form.widths import configs_of
@@ -32,12 +32,17 @@ def drop_layers(model: Any, kept: Sequence[int], form: Form) -> Form:
             "given by ascending numbers"
         )
     if layout.depth != len(layout.stack):
-        return _drop_repeated(model, layout, kept, form)
-    _check_places(model, layout, kept)
-    _move_table(layout, kept)
-    _set_stack(layout, [layout.stack[number] for number in kept])
-    _set_depth(model, layout.depth, kept)
-    return _form_without(form, kept)
+        form = _drop_repeated(model, layout, kept, form)
+    else:
+        _check_places(model, layout, kept)
+        _move_table(layout, kept)
+        _set_stack(layout, [layout.stack[number] for number in kept])
+        _set_depth(model, layout.depth, kept)
+        form = _form_without(form, kept)
+    for config in configs_of(model):
+        if KEY in vars(config):
+            write_form(config, form)
+    return form
 
 
 def fixed_layers(layout: Layout) -> tuple[int, ...]:

@@ -11,6 +11,12 @@ import onnxruntime
 import pytest
 import torch
 
+from ridgeline_estimate.counting import count_parameters, model_ops
+from ridgeline_estimate.graph import read_graph
+from ridgeline_estimate.op import add_up
+from ridgeline_estimate.precision import PRECISIONS
+from ridgeline_estimate.reading import read_architecture
+from ridgeline_estimate.workload import Workload
 from ridgeline_export.convert import convert
 from ridgeline_export.form.dissolve import dissolve
 from ridgeline_export.form.form import Form, write_form
@@ -47,11 +53,16 @@ def test_the_model_read_back_is_really_smaller(loaded: LoadedModel) -> None:
     assert loaded.model.config.intermediate_size == 17
 
 
-def test_the_padded_graph_has_no_weights_of_what_was_removed(loaded: LoadedModel, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def graph(loaded: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its padded graph."""
     with quiet():
-        path = convert(loaded, tmp_path)
-    graph = onnx.load(path, load_external_data=False).graph
-    matrices = sorted(sorted(each.dims) for each in graph.initializer if len(each.dims) == 2)
+        return convert(loaded, tmp_path_factory.mktemp("graph"))
+
+
+def test_the_padded_graph_has_no_weights_of_what_was_removed(loaded: LoadedModel, graph: Path) -> None:
+    initializers = onnx.load(graph, load_external_data=False).graph.initializer
+    matrices = sorted(sorted(each.dims) for each in initializers if len(each.dims) == 2)
     for width in (24, 8):  # heads × head_dim: queries, keys, values and the output
         assert matrices.count(sorted([width, 32])) >= 4
     assert [5, 32] in matrices
@@ -61,11 +72,21 @@ def test_the_padded_graph_has_no_weights_of_what_was_removed(loaded: LoadedModel
     mask = torch.ones_like(ids)
     mask[1, 4:] = 0
     feed = {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
-    (given,) = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feed)
+    (given,) = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(None, feed)
     with torch.no_grad():
         expected = loaded.model(input_ids=ids, attention_mask=mask)[0].numpy()
     np.testing.assert_allclose(given[0], expected[0], atol=1e-4)
     np.testing.assert_allclose(given[1, :4], expected[1, :4], atol=1e-4)
+
+
+def test_the_costs_of_its_config_are_those_of_its_graph(loaded: LoadedModel, graph: Path) -> None:
+    architecture = read_architecture(loaded.model.config.to_dict(), "feature-extraction", is_complete=True)
+    pooler = sum(each.numel() for name, each in loaded.model.named_parameters() if "pooler" in name)
+    assert count_parameters(architecture) == sum(each.numel() for each in loaded.model.parameters()) - pooler
+    for batch, seq in ((1, 16), (3, 50)):
+        found = read_graph(graph).count(Workload(batch, seq))
+        expected = model_ops(architecture, Workload(batch, seq), PRECISIONS["fp32"])
+        assert add_up(found.ops).matmul_flops == pytest.approx(add_up(expected).matmul_flops, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["bert", "mpnet", "deberta-v2", "modernbert", "eurobert", "t5", "umt5"])

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ridgeline_export.errors import ModelError, TargetError, UnsupportedModelError
-from ridgeline_export.form.form import AttentionForm, Form, LayerForm
+from ridgeline_export.form.form import AttentionForm, Form, LayerForm, read_form, write_form
 from ridgeline_export.form.layout import Layout, read_layout
 from ridgeline_export.form.slicing import drop_layers, keep, pad_model, slice_model
 from tests.export.form.encoders import NAMES, make_encoder, outputs
@@ -251,7 +251,9 @@ def test_the_form_follows_the_layers() -> None:
 def test_pruned_layers_can_be_dropped() -> None:
     for name in ("bert", "t5"):
         model, layers = pruned(name)
+        write_form(model.config, Form(layers=layers))
         form = drop_layers(model, [1, 2], Form(layers=layers))
+        assert read_form(model.config) == form
         expected = outputs(model)
         pad_model(model, form.layers)
         torch.testing.assert_close(outputs(model), expected, atol=1e-5, rtol=1e-5)
