@@ -85,6 +85,15 @@ def test_a_sound_graph_passes() -> None:
             "y = ridgeline.PackedAttention<scale = 1.0, softcap = -1.0>(x, x, x, cu_seqlens)",
             "has softcap = -1.0; it must be at least 0",
         ),
+        (
+            "y = ridgeline.NystromAttention<scale = 1.0, landmarks = 129>(x, x, x, cu_seqlens)",
+            "has landmarks = 129; it must be at most 128",
+        ),
+        (
+            "y = ridgeline.LshAttention<scale = 1.0, chunk = 8, key_chunks = 2>(x, x, x, cu_seqlens, x)",
+            "has chunk = 8; allowed are 16, 32, 64, 128",
+        ),
+        ("y = ridgeline.LinformerAttention<scale = 1.0>(x, x, x, cu_seqlens)", "lacks 'key_projection'"),
         ("y = ridgeline.AddNorm(x, , half)", "has 'weight' of type FLOAT16 and 'x' of type FLOAT; they must be one"),
         ("y = ridgeline.AddNorm(input_ids)", "has 'x' of type INT64; allowed are FLOAT, FLOAT16, BFLOAT16"),
         ("y = ridgeline.Pool(x, input_ids)", "has 'cu_seqlens' of type INT64; it must be INT32"),
@@ -129,6 +138,30 @@ def test_heads_are_a_multiple_of_kv_heads() -> None:
         assert value is not None
         value.shape = onnx_ir.Shape([1, "tokens", heads, 4])
     with pytest.raises(ConversionError, match="has 4 heads and 3 kv_heads"):
+        check_ops(program)
+
+
+def test_tables_are_for_one_head_or_for_all() -> None:
+    node = "y = ridgeline.LinformerAttention<scale = 1.0>(x, x, x, cu_seqlens, k)"
+    program = graph(node, head=HEAD.replace('"ridgeline": 1', '"ridgeline": 2'))
+    values = program.graph[0].inputs
+    for value, shape in ((values[0], [1, "tokens", 4, 8]), (values[4], [4, 9, 2])):
+        assert value is not None
+        value.shape = onnx_ir.Shape(shape)
+    for heads, is_sound in ((4, True), (1, True), (2, False)):
+        assert values[4] is not None
+        values[4].shape = onnx_ir.Shape([heads, 9, 2])
+        if is_sound:
+            check_ops(program)
+        else:
+            with pytest.raises(ConversionError, match="'key_projection' for 2 heads, but 'q' has heads = 4; give 1 or"):
+                check_ops(program)
+
+
+def test_an_op_of_a_later_version_than_the_graphs() -> None:
+    program = graph("y = ridgeline.LocalGlobalAttention<scale = 1.0, window = 1>(q, q, q, cu_seqlens)")
+    sentence = "LocalGlobalAttention node 'y' is an op since version 2 of the dialect, and the graph imports version 1"
+    with pytest.raises(ConversionError, match=sentence):
         check_ops(program)
 
 

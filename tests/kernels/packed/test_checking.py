@@ -92,3 +92,16 @@ from tests.kernels.packed.test_reading import text_refused
 )
 def test_nodes(tmp_path: Path, nodes: str, error: type[GraphError], says: str) -> None:
     text_refused(tmp_path, nodes, error, says)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "version", "says"),
+    [
+        ("landmarks = 129", 2, "landmarks = 129; it must be at most 128"),
+        ("landmarks = 4, iterations = -1", 2, "iterations = -1; it must be at least 0"),
+        ("landmarks = 4", 1, "is an op of the dialect since version 2, and the graph imports version 1"),
+    ],
+)
+def test_bounds_and_versions(tmp_path: Path, attributes: str, version: int, says: str) -> None:
+    nodes = f"last_hidden_state = ridgeline.NystromAttention <scale = 0.5, {attributes}> (h, h, h, cu_seqlens)"
+    text_refused(tmp_path, nodes, InvalidGraphError, says, opsets=f'"": 20, "ridgeline": {version}')

@@ -92,6 +92,35 @@ def test_an_encoder_waits_for_nothing(tmp_path: Path) -> None:
     }
 
 
+_APPROXIMATE = """
+    h = ridgeline.EmbeddingLayerNorm (input_ids, word)
+    q = Reshape (h, heads)
+    a = ridgeline.NystromAttention <scale = 0.5, landmarks = 3> (q, q, q, cu_seqlens, taps)
+    b = ridgeline.LinformerAttention <scale = 0.5> (a, q, q, cu_seqlens, e, f)
+    c = ridgeline.LshAttention <scale = 0.5, chunk = 16, key_chunks = 2> (b, q, q, cu_seqlens, rotations)
+    d = ridgeline.LocalGlobalAttention <scale = 0.5, window = 2, global_tokens = 1> (c, q, q, cu_seqlens)
+    out = Reshape (d, flat)
+"""
+_TABLES = {
+    "word": np.ones((40, DIM), np.float32),
+    "heads": np.array([1, -1, 2, DIM // 2]),
+    "flat": np.array([1, -1, DIM]),
+    "taps": np.ones((1, 3), np.float32),
+    "e": np.ones((1, 20, 4), np.float32),
+    "f": np.ones((2, 20, 4), np.float32),
+    "rotations": np.ones((1, 2, DIM // 2, 3), np.float32),
+}
+
+
+@pytest.mark.parametrize("device", [CUDA, torch.device("meta")], ids=str)
+def test_approximate_attention_waits_for_nothing(device: torch.device, tmp_path: Path) -> None:
+    path = save(
+        graph_of(_APPROXIMATE, f"float[1, tokens, {DIM}] out", _TABLES, opsets='"": 20, "ridgeline": 2'), tmp_path
+    )
+    outputs = pretended_run(path, device)
+    assert (tuple(outputs["out"].shape), outputs["out"].device) == ((1, 12, DIM), device)
+
+
 def test_shapes_stay_on_the_host(tmp_path: Path) -> None:
     nodes = """
         h = ridgeline.EmbeddingLayerNorm (input_ids, word)
