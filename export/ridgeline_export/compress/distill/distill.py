@@ -19,7 +19,9 @@ class Distill:
     its teacher's answers, which dropout only blurs."""
 
     student_layers: int | None = setting(
-        None, help="Layers of the student, the teacher's, evenly spread from the first to the last.", least=1
+        None,
+        help="Layers of the student: so many of the teacher's, spread evenly from first to last, as in DistilBERT.",
+        least=1,
     )
     layers: tuple[int, ...] | None = setting(
         None, help="The teacher's layers, from 0, that the student begins with, in ascending order.", least=0
@@ -67,7 +69,7 @@ def distill(config: Distill, job: Job) -> Outcome:
         "history": [dict(entry) for entry in trained.history],
     }
     return Outcome(
-        summary=f"Distilled a student of {sizes[1] / 1e6:.1f} M parameters from a teacher of {sizes[0] / 1e6:.1f} M: "
+        summary=f"Distilled a student of {sizes[1]:,} parameters from a teacher of {sizes[0]:,}: "
         f"{trained.best.name} {trained.best.figure:.3f} to the teacher on validation texts after {trained.steps} steps "
         f"(before training {before.figure:.3f}).",
         figures=figures,

@@ -51,6 +51,7 @@ class Evaluation:
             agreement = float((np.concatenate(self.expected) == np.concatenate(given)).mean())
             return Judgement("label_agreement", agreement, {"label_agreement": agreement})
         name, figures = compare(self.loaded, self.expected, given)
+        figures = {key: figures[key] for key in (name, "largest_logit_difference")}
         if self.labels is not None:
             found = np.array([rows[0].argmax() for rows in given])
             name, figures["accuracy"] = "accuracy", float((found == self.labels).mean())

@@ -54,10 +54,10 @@ def narrow(
     channels = _largest(_variances(loaded, examples, max_tokens), widths.hidden)
     kept = _inner(loaded.model, layout, widths)
     with torch.no_grad():
-        theirs = dict(loaded.model.named_parameters())
-        for name, parameter in student.named_parameters():
-            if name not in theirs:
-                raise _unsupported(loaded, f"{name} would be new")
+        ours, theirs = (dict(model.named_parameters()) for model in (student, loaded.model))
+        if ours.keys() != theirs.keys():
+            raise _unsupported(loaded, f"{min(ours.keys() ^ theirs.keys())} would come or go")
+        for name, parameter in ours.items():
             tensor = theirs[name]
             for dim, size in enumerate(parameter.shape):
                 tensor = _select(loaded, name, tensor, dim, int(size), kept, channels, widths)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ridgeline_export.compress.data.data import Example
 from ridgeline_export.compress.method import Job
+from ridgeline_export.compress.prune.layers import spread
 from ridgeline_export.errors import UsageError
 from ridgeline_export.form.extras import read_extras
 from ridgeline_export.form.form import read_form
@@ -49,16 +50,6 @@ def make_student(config: Distill, job: Job, examples: Sequence[Example]) -> Load
     return teacher
 
 
-def spread(layers: int, kept: int) -> tuple[int, ...]:
-    """Numbers of so many layers, evenly spread from the first to the last (12 → 6: 0, 2, 4, 7, 9, 11, as DistilBERT).
-
-    Only the last when one is kept.
-    """
-    if kept == 1:
-        return (layers - 1,)
-    return tuple(number * (layers - 1) // (kept - 1) for number in range(kept))
-
-
 def parameters(model: Any) -> int:
     """Of a model, shared ones counted once."""
     return sum(int(parameter.numel()) for parameter in model.parameters())
@@ -88,7 +79,7 @@ def _kept_layers(config: Distill, depth: int) -> tuple[int, ...] | None:
             raise UsageError(
                 f"student_layers is {config.student_layers}, but the teacher has {depth}; give at most that"
             )
-        return spread(depth, config.student_layers)
+        return spread(config.student_layers, depth)
     if config.layers is None:
         return None
     if not config.layers or list(config.layers) != sorted(set(config.layers)) or config.layers[-1] >= depth:

@@ -48,11 +48,12 @@ def narrow_config(
         raise UsageError(f"heads is {kept}; this model's heads go in groups of {layer.heads_per_unit}: give a multiple")
     channels = layer.ffn * wanted // before if ffn is None else ffn
     _check_not_wider("ffn", channels, layer.ffn)
-    name = next((each for each in _FFN if isinstance(getattr(config, each, None), int)), None)
-    if name is None:
+    names = [each for each in _FFN if getattr(config, each, None) == layer.ffn]
+    if not names:
         raise UnsupportedModelError(f"the config of '{config.model_type}' does not say how wide its feed-forwards are")
     narrower.hidden_size, narrower.num_attention_heads = wanted, kept
-    setattr(narrower, name, channels)
+    for name in names:
+        setattr(narrower, name, channels)
     if isinstance(getattr(config, "num_key_value_heads", None), int):
         narrower.num_key_value_heads = kept // layer.heads_per_unit
     for following in _FOLLOWING:
