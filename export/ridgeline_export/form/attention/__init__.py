@@ -17,7 +17,7 @@ from ridgeline_export.form.attention.install import (
     remove_attention,
     sample_tokens,
 )
-from ridgeline_export.form.attention.replacement import attention_of, attention_tensors
+from ridgeline_export.form.attention.replacement import attention_of, attention_tensors, is_hashed
 
 __all__ = [
     "IMPLEMENTATION",
@@ -28,6 +28,7 @@ __all__ = [
     "initial_extras",
     "install_attention",
     "is_extra",
+    "is_hashed",
     "remove_attention",
     "sample_tokens",
 ]

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from ridgeline_export.form.attention.softmax import in_float32
 
-# Of a search among up to a million tokens: each step narrows it to one of so many spans.
-_SPANS, _STEPS = 32, 4
+# Of a search among up to two million tokens: each step narrows it to one of so many spans.
+_SPANS, _STEPS = 128, 3
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def order_tokens(q: Tensor, k: Tensor, is_token: Tensor, rotations: Tensor, chun
     tokens = q.shape[2]
     length = is_token.sum(dim=-1)
     by_length = length[:, None, None, None]
-    sorted_queries, queries, query_places = _sorted(q, is_token, rotations)
-    sorted_keys, keys, key_places = _sorted(k, is_token, rotations)
+    both = _sorted(torch.cat([q, k], dim=1), is_token, rotations)
+    (sorted_queries, sorted_keys), (queries, keys), (query_places, key_places) = (x.chunk(2, dim=1) for x in both)
 
     chunks = (tokens + chunk - 1) // chunk
     first = torch.arange(chunks, device=q.device) * chunk

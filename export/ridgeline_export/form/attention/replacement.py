@@ -68,3 +68,8 @@ def attention_tensors(module: nn.Module) -> dict[str, Tensor]:
     """
     found = replacement_of(module)
     return {} if found is None else found.tensors()
+
+
+def is_hashed(model: nn.Module) -> bool:
+    """Whether a model attends by hashes: its answers then jump where rounding moves a token to another bucket."""
+    return any(form.method == "lsh" for module in model.modules() if (form := attention_of(module)) is not None)
