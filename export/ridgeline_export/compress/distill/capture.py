@@ -118,7 +118,7 @@ def _attention(model: Any, captured: Captured) -> Iterator[None]:
     configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
     before = {key: config._attn_implementation_internal or "eager" for key, config in configs.items()}
     # All of a model's configs name the same implementation.
-    own_mask = ALL_MASK_ATTENTION_FUNCTIONS[before[id(model.config)]]
+    own_mask = ALL_MASK_ATTENTION_FUNCTIONS.get(before[id(model.config)])
 
     def record(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any) -> Any:
         scale = kwargs.get("scaling")
@@ -135,7 +135,8 @@ def _attention(model: Any, captured: Captured) -> Iterator[None]:
         return _function(module, before[id(module.config)])(module, query, key, value, mask, **kwargs)
 
     AttentionInterface.register(_IMPLEMENTATION, record)
-    AttentionMaskInterface.register(_IMPLEMENTATION, own_mask)
+    if own_mask is not None:
+        AttentionMaskInterface.register(_IMPLEMENTATION, own_mask)
     try:
         for config in configs.values():
             config._attn_implementation_internal = _IMPLEMENTATION

@@ -14,6 +14,7 @@ from ridgeline_export.compress.distill.examples import asked
 from ridgeline_export.compress.distill.losses import Losses, Weights, weights_of
 from ridgeline_export.compress.distill.masking import Masking, masking_of
 from ridgeline_export.compress.distill.matching import Matching, make_matching
+from ridgeline_export.compress.distill.pair import check_pair
 from ridgeline_export.compress.distill.seen import Seen, observe
 from ridgeline_export.compress.distill.teacher import Teacher, make_teacher
 from ridgeline_export.compress.progress import Progress
@@ -144,15 +145,17 @@ def make_objective(
     student:   as training begins: narrower ones' projections are fitted to it
     directory: the teacher's outputs are kept there, and used again by the same command after a kill
     examples:  what the loop trains on, in the loop's order; data.training when not given
-    Raises UsageError for losses that the two models cannot give, and for too little text.
+    Raises UsageError for a student that cannot learn from this teacher, for losses that the two cannot give, and for
+    too little text.
     """
     chosen = data.training if examples is None else examples
     if not chosen:
         raise UsageError("the data has no training texts; give --data more texts")
+    tokens = tokenize(student.encoder, chosen, training.max_tokens)
+    check_pair(teacher, student, int(tokens.lengths.max()))
     labels = class_numbers(chosen, teacher)
     weights = weights_of(losses, teacher, labels is not None)
     evaluation = make_evaluation(teacher, student, asked(student, data.validation), training.max_tokens)
-    tokens = tokenize(student.encoder, chosen, training.max_tokens)
     matching = make_matching(teacher, student, losses, weights, tokens)
     source = make_teacher(
         teacher, matching.teacher, tokens, training, directory, progress, losses.teacher_cache_gb * 1e9

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ridgeline_export.compress.data.data import Example
+from ridgeline_export.compress.distill.pair import check_pair
 from ridgeline_export.compress.method import Job
 from ridgeline_export.compress.prune.layers import spread
 from ridgeline_export.errors import UsageError
@@ -96,11 +96,7 @@ def _given(config: Distill, job: Job) -> LoadedModel:
     teacher = job.loaded
     torch.manual_seed(config.training.seed)  # a head that the student lacks is made at random
     student = load_model(find_model(str(config.student)), teacher.task, new_labels=teacher.labels)
-    if _tokenizer(student) != _tokenizer(teacher):
-        raise UsageError(
-            f"{config.student} has another tokenizer than the teacher {teacher.source.model_id}; a student must have "
-            "the same vocabulary and split texts in the same way"
-        )
+    check_pair(teacher, student)
     for what, name in (("layers", "num_hidden_layers"), ("dimensions", "hidden_size")):
         ours, theirs = (int(getattr(each.model.config, name)) for each in (student, teacher))
         if ours > theirs:
@@ -108,11 +104,6 @@ def _given(config: Distill, job: Job) -> LoadedModel:
                 f"the student {config.student} has {ours} {what}, more than the teacher's {theirs}; a student must be "
                 "smaller than its teacher"
             )
-    if student.labels != teacher.labels:
-        raise UsageError(
-            f"the student {config.student} has the labels {', '.join(student.labels or ('none',))}, the teacher has "
-            f"{', '.join(teacher.labels or ('none',))}; they must be the same"
-        )
     job.form, job.extras = read_form(student.model.config), read_extras(student.transformer)
     if student.modules is not None and not student.modules.declared and teacher.modules is not None:
         # A plain encoder becomes what its teacher is: an embedding model with the same pooling.
@@ -127,9 +118,3 @@ def _given(config: Distill, job: Job) -> LoadedModel:
     else:
         job.loaded = student
     return teacher
-
-
-def _tokenizer(loaded: LoadedModel) -> Any:
-    """What decides a text's tokens, but for its length."""
-    raw = json.loads(loaded.encoder.backend.to_str())
-    return {**raw, "truncation": None, "padding": None}
