@@ -86,7 +86,9 @@ def test_what_is_left_answers_as_with_zeros_also_from_disk(name: str, tmp_path: 
     assert {key: value.shape for key, value in stock.state_dict().items()} == shapes
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", ["bert", "albert", "mpnet", "deberta-v2", "modernbert", "eurobert", "t5-gated", "umt5"]
+)
 def test_the_sliced_model_learns(name: str) -> None:
     model, _ = pruned(name)
     model.train()
