@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _LEFT_BEHIND = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*.h5", "*.msgpack", "*.ot",
                 "onnx", "openvino", ".*", "compression.json", "report", "README.md")  # fmt: skip
+# What sentence-transformers says of an embedding model is no longer true of one that became a classifier.
+_OF_EMBEDDINGS = ("modules.json", "*_Pooling", "*_Normalize", "*_Dropout", "config_sentence_transformers.json",
+                  "sentence_*_config.json")  # fmt: skip
 _TOKENIZER_FILES = (
     "tokenizer*",
     "special_tokens_map.json",
@@ -43,8 +46,10 @@ def save_model(job: Job, directory: Path, journal: Sequence[Entry]) -> None:
     """
     loaded = job.loaded
     _follow_attention(job)
-    source = loaded.source.directory
-    shutil.copytree(source, directory, ignore=shutil.ignore_patterns(*_LEFT_BEHIND), dirs_exist_ok=True)
+    embeds = loaded.modules is not None
+    source = loaded.source.directory if embeds else loaded.transformer
+    left_behind = _LEFT_BEHIND if embeds else (*_LEFT_BEHIND, *_OF_EMBEDDINGS)
+    shutil.copytree(source, directory, ignore=shutil.ignore_patterns(*left_behind), dirs_exist_ok=True)
     place = directory / loaded.transformer.relative_to(source)
     place.mkdir(parents=True, exist_ok=True)
     stock = dissolve(loaded.model, job.form)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ridgeline_export.compress.distill.losses import Losses
 from ridgeline_export.compress.method import Job, Outcome, handles
@@ -50,9 +51,9 @@ def recover(config: Recover, job: Job) -> Outcome:
 
     towards = _towards(config, job)
     directory = job.directory / "training"
-    directory.mkdir(exist_ok=True)
     objective = _objective(config, job, towards)
-    training, found = config.training, {}
+    training = config.training
+    found: Mapping[str, Any] = {}
     names = job.loaded.labels if towards != "masks" else None
     if config.find:
         from ridgeline_export.compress.recover.find import find
