@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
-import math
 import os
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def compare_reports(directories: Sequence[Path], out: Path) -> str:
     """
     reports = [_read(directory) for directory in dict.fromkeys(Path(os.path.abspath(each)) for each in directories)]
     names = _names(reports)
-    points = [point for index, report in enumerate(reports) for point in _points(report, index, names)]
+    points = [*_originals(reports), *_compressed(reports, names)]
     best = unbeaten(points)
     warnings = _warnings(reports)
     document = {
@@ -100,26 +100,45 @@ def _names(reports: Sequence[Mapping[str, Any]]) -> list[str]:
     return names
 
 
-def _points(report: Mapping[str, Any], index: int, names: Sequence[str]) -> list[Point]:
-    found = []
-    for plan in report["plans"]:
-        speed, quality = ratio_of(plan), figure_of(plan)
-        if speed is None or quality is None or not math.isfinite(speed):
-            continue
-        is_original = plan["model"] == BEFORE
-        found.append(
-            Point(
-                name=report[BEFORE]["name"] if is_original else names[index],
-                report=index,
-                variant=plan["variant"],
-                runtime=plan["runtime"],
-                metric=plan["quality"]["metric"],
-                quality=quality,
-                speed=speed,
-                is_original=is_original,
-            )
+def _compressed(reports: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Point]:
+    return [
+        _point(plan, name, index)
+        for index, (report, name) in enumerate(zip(reports, names, strict=True))
+        for plan in _placed(report, AFTER)
+    ]
+
+
+def _originals(reports: Sequence[Mapping[str, Any]]) -> list[Point]:
+    """A point for each plan of each original: the middle of those reports that it is in."""
+    groups: dict[tuple[str, ...], list[Point]] = {}
+    for report in reports:
+        for plan in _placed(report, BEFORE):
+            point = _point(plan, report[BEFORE]["name"], None)
+            groups.setdefault((report["original"], point.variant, point.runtime, point.metric), []).append(point)
+    return [
+        dataclasses.replace(
+            group[0],
+            speed=statistics.median(point.speed for point in group),
+            quality=statistics.median(point.quality for point in group),
         )
-    return found
+        for group in groups.values()
+    ]
+
+
+def _placed(report: Mapping[str, Any], model: str) -> list[Mapping[str, Any]]:
+    """A model's plans whose speed and quality are known."""
+    return [
+        plan
+        for plan in report["plans"]
+        if plan["model"] == model and ratio_of(plan) is not None and figure_of(plan) is not None
+    ]
+
+
+def _point(plan: Mapping[str, Any], name: str, report: int | None) -> Point:
+    speed, quality = ratio_of(plan), figure_of(plan)
+    assert speed is not None
+    assert quality is not None
+    return Point(name, report, plan["variant"], plan["runtime"], plan["quality"]["metric"], quality, speed)
 
 
 def _warnings(reports: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -19,7 +19,7 @@ def comparison_markdown(
     names: of the reports' models; best: points that get a mark
     """
     figures = [name for name in TITLES if any(name in _figures(plan) for report in reports for plan in report["plans"])]
-    marked = {(point.report, point.is_original, point.variant, point.runtime) for point in best}
+    marked = {(point.report, point.variant, point.runtime) for point in best}
     shapes = _shapes(reports)
     header = ["model", "plan", "parameters", "× baseline", "texts/s", "alone p50 ms",
               *(f"{in_words(shape)} p50 ms" for shape in shapes), "memory MB", "file MB",
@@ -41,7 +41,7 @@ def comparison_markdown(
                     number(plan["memory_bytes"], "{:.0f}", 1e-6),
                     number((plan["file"] or {}).get("file_bytes"), "{:.1f}", 1e-6),
                     *(number(_figures(plan).get(each)) for each in figures),
-                    "●" if (index, is_original, plan["variant"], plan["runtime"]) in marked else "",
+                    "●" if (None if is_original else index, plan["variant"], plan["runtime"]) in marked else "",
                 ]
             )
     parts = ["# Speed against quality", "![](pareto.png)", table(header, rows)]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,10 +19,10 @@ from pathlib import Path
 import ridgeline_export
 from ridgeline_estimate.host import cache_directory, write_whole
 from ridgeline_export.bundle import Bundle, BundleError, Variant, read_bundle
-from ridgeline_export.compress.data.data import Data
+from ridgeline_export.compress.data.data import Data, Example
 from ridgeline_export.compress.progress import Progress
 from ridgeline_export.config import ExportOptions, Fp32, PackedFp32, VariantConfig, parse_variants
-from ridgeline_export.corpus import MIN_TEXTS
+from ridgeline_export.corpus import MIN_TEXTS, Split, split_of
 from ridgeline_export.errors import ExportError, OutputError
 from ridgeline_export.source import Source, find_model
 
@@ -28,7 +30,7 @@ from ridgeline_export.source import Source, find_model
 _LEFT_OUT = ("report", "compression.json", "README.md")
 _PACKAGES = ("ridgeline", "torch", "transformers", "onnxscript", "onnxruntime", "nncf")
 # Texts that calibrate and that an export's own gate asks, cut to what tells the activations' ranges.
-_TEXTS, _CHARACTERS, _GATE_TEXTS = 2000, 2000, 128
+_TEXTS, _CHARACTERS, _GATE_TEXTS, _LEAST_OF_A_SPLIT = 2000, 2000, 128, 16
 # Of a cache that nobody looks after.
 _MOST_KEPT, _KEPT_S = 12, 86_400.0
 
@@ -117,14 +119,17 @@ def bundle_directory(given: Path | None, fallback: Path) -> Iterator[Path]:
 
 
 def calibration_texts(data: Data, path: Path) -> Path | None:
-    """Write texts that calibrate quantized variants, one a line, none of them a text that quality is measured on.
+    """Write texts for an export to calibrate on and for its own gate, one a line.
 
-    None where there are too few: then an export takes its own.
+    An export splits lines by their hash too. A text that quality is measured on goes only where it does not calibrate:
+    as a line it may have another hash.
+    None where there are too few for an export: then it takes its own.
     """
-    texts = [part for example in (*data.validation, *data.training[:_TEXTS]) for part in _parts(example.text)]
-    lines = list(dict.fromkeys(" ".join(text[:_CHARACTERS].split()) for text in texts))
-    lines = [line for line in lines if line][:_TEXTS]
-    if len(lines) < 2 * MIN_TEXTS:
+    lines = [line for example in (*data.validation, *data.training[:_TEXTS]) for line in _lines(example)]
+    lines += [line for example in data.quality for line in _lines(example) if split_of(line) is Split.QUALITY]
+    lines = list(dict.fromkeys(lines))
+    splits = Counter(split_of(line) for line in lines)
+    if len(lines) < MIN_TEXTS or min(splits[Split.CALIBRATION], splits[Split.QUALITY]) < _LEAST_OF_A_SPLIT:
         return None
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
@@ -141,8 +146,10 @@ def gate_of(variant: Variant) -> str | None:
     return f"its {figure} to its own PyTorch model is {value:.4f}; `ridgeline export` keeps it from {least:g} on"
 
 
-def _parts(text: str | tuple[str, str]) -> tuple[str, ...]:
-    return (text,) if isinstance(text, str) else text
+def _lines(example: Example) -> list[str]:
+    texts = (example.text,) if isinstance(example.text, str) else example.text
+    lines = (" ".join(text[:_CHARACTERS].split()) for text in texts)
+    return [line for line in lines if line]
 
 
 def _without_gate(config: VariantConfig) -> VariantConfig:
@@ -155,6 +162,7 @@ def _key(digest: str, task: str | None, variants: Sequence[str], texts: Path | N
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
+@functools.cache
 def _code() -> list[str]:
     """What decides the graphs beside the model: the versions of packages, and the export's own sources."""
     versions = []

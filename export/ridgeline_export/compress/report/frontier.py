@@ -10,19 +10,22 @@ from dataclasses import dataclass
 class Point:
     """One plan of one report, as it is drawn and tabled.
 
-    name:      of the model; the original's where is_original
-    report:    number of the report, from 0
+    name:      of the model
+    report:    number of the report, from 0; None for an original, which several reports may have
     speed:     times the throughput of the report's own baseline
     """
 
     name: str
-    report: int
+    report: int | None
     variant: str
     runtime: str
     metric: str
     quality: float
     speed: float
-    is_original: bool
+
+    @property
+    def is_original(self) -> bool:
+        return self.report is None
 
 
 def unbeaten(points: Sequence[Point]) -> list[Point]:

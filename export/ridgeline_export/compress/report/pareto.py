@@ -33,16 +33,15 @@ def draw(points: Sequence[Point], machines: Sequence[str], directory: Path) -> N
     figure = Figure(figsize=(1.5 + 6.5 * len(runtimes), 1.5 + 5.2 * len(metrics)), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(metrics), len(runtimes), squeeze=False, sharey="row")
-    colors = _colors(points)
     for metric, row in zip(metrics, grid, strict=True):
         for runtime, axes in zip(runtimes, row, strict=True):
             shown = [point for point in points if (point.metric, point.runtime) == (metric, runtime)]
-            _panel(axes, shown, colors)
+            _panel(axes, shown)
             axes.set_title(runtime, fontsize=11)
             axes.set_xlabel("× throughput of the original's fp32 (log scale)", fontsize=9)
         row[0].set_ylabel(f"{TITLES[metric]}: {MEANINGS[metric]}", fontsize=8.5)
     figure.suptitle("Speed against quality", fontsize=13, fontweight="bold")
-    note = "each speed over its own report's baseline; " if len({point.report for point in points}) > 1 else ""
+    note = "each speed over its own report's baseline; " if len({point.report for point in points} - {None}) > 1 else ""
     add_legend(figure, _legend(points), note + "; ".join(machines))
     figure.canvas.draw()
     for axes in grid.ravel():
@@ -51,7 +50,8 @@ def draw(points: Sequence[Point], machines: Sequence[str], directory: Path) -> N
         figure.savefig(directory / f"pareto.{suffix}")
 
 
-def _panel(axes: Axes, shown: Sequence[Point], colors: dict[int, str]) -> None:
+def _panel(axes: Axes, shown: Sequence[Point]) -> None:
+    from matplotlib.patheffects import withStroke
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     axes.set_xscale("log", base=2)
@@ -68,7 +68,7 @@ def _panel(axes: Axes, shown: Sequence[Point], colors: dict[int, str]) -> None:
         [x for x, _ in best], [y for _, y in best], where="pre", color="#d9a400", linewidth=1.4, zorder=2, alpha=0.8
     )
     for point in shown:
-        color = _ORIGINAL if point.is_original else colors[point.report]
+        color = _ORIGINAL if point.report is None else _COLORS[point.report % len(_COLORS)]
         marker = _MARKERS.get(point.variant, "^")
         axes.plot(point.speed, point.quality, marker, color=color, markersize=8, markeredgecolor="white", zorder=3)
         axes.annotate(
@@ -80,6 +80,7 @@ def _panel(axes: Axes, shown: Sequence[Point], colors: dict[int, str]) -> None:
             color=QUIET if point.is_original else "black",
             ha="center",
             va="center",
+            path_effects=[withStroke(linewidth=2, foreground="white")],
             zorder=4,
             arrowprops={"arrowstyle": "-", "color": "#bbbbbb", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3},
         )
@@ -98,8 +99,8 @@ def _labels(axes: Axes) -> None:
         x, y = axes.transData.transform(note.xy)
         taken.append((x - 5 * scale, y - 5 * scale, x + 5 * scale, y + 5 * scale))
     inside = (frame.x0, frame.y0, frame.x1, frame.y1)
-    # From the right to the left: points at the frontier choose first.
-    for note in sorted(notes, key=lambda note: (-float(note.xy[0]), -float(note.xy[1]))):
+    # From the top down, so that the lines to two labels beside each other do not cross.
+    for note in sorted(notes, key=lambda note: (-float(note.xy[1]), -float(note.xy[0]))):
         x, y = axes.transData.transform(note.xy)
         size = note.get_window_extent(renderer)
         width, height = size.width + 2 * scale, size.height + 1 * scale
@@ -135,10 +136,6 @@ def _overlap(box: Box, others: Sequence[Box]) -> float:
 def _outside(box: Box, frame: Box) -> float:
     """Area of a box that lies outside of the frame."""
     return (box[2] - box[0]) * (box[3] - box[1]) - _overlap(box, [frame])
-
-
-def _colors(points: Sequence[Point]) -> dict[int, str]:
-    return {report: _COLORS[report % len(_COLORS)] for report in {point.report for point in points}}
 
 
 def _legend(points: Sequence[Point]) -> list[Any]:

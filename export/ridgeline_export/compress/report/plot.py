@@ -42,9 +42,16 @@ def draw(report: Mapping[str, Any], directory: Path) -> None:
 
 
 def add_legend(figure: Any, handles: Sequence[Any], note: str) -> None:
-    """A legend in a row under everything, and a note under it."""
-    figure.supxlabel(note, fontsize=8, color=QUIET)
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9)
+    """A note and a legend in a row, under everything."""
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=len(handles),
+        frameon=False,
+        fontsize=9,
+        title=note,
+        title_fontproperties={"size": 8},
+    )
 
 
 def _panels(report: Mapping[str, Any]) -> list[tuple[str, Figure, Form]]:
