@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,14 @@ import onnxruntime
 import pytest
 import torch
 
+from ridgeline_estimate.counting import model_ops
 from ridgeline_estimate.graph import read_graph
+from ridgeline_estimate.op import add_up, add_up_by
+from ridgeline_estimate.precision import PRECISIONS
+from ridgeline_estimate.reading import read_architecture
 from ridgeline_estimate.workload import Workload
+from ridgeline_export.form.attention import attention_of
+from ridgeline_export.form.form import KEY, Form
 from ridgeline_export.packed.attach import attach_bodies
 from ridgeline_export.packed.check import check_packed
 from ridgeline_export.packed.fuse import fuse
@@ -177,6 +184,19 @@ def test_a_model_answers_as_pytorch_does(
         for name, value in wanted.items():
             np.testing.assert_allclose(answers[name], value, atol=2e-5 * np.abs(value).max(), err_msg=name)
     found = read_graph(tmp_path / "fused.onnx").count(Workload.of_lengths(LENGTHS))
+    config = {**json.loads(model.config.to_json_string()), "architectures": [type(model).__name__]}
+    form = next(each for module in model.modules() if (each := attention_of(module)) is not None)
+    architecture = read_architecture(config | {KEY: Form(attention=form).to_dict()}, "feature-extraction")
+    expected = [
+        op
+        for length in LENGTHS
+        for op in model_ops(architecture, Workload(1, length), PRECISIONS["fp32"])
+        if not op.is_constant
+    ]
+    wanted_parts, found_parts = (add_up_by(ops, lambda op: op.part) for ops in (expected, found.ops))
+    for part in ("projections", "attention_scores", "attention_values", "feed_forward"):
+        assert found_parts[part].matmul_flops == wanted_parts[part].matmul_flops, part
+    assert add_up(found.ops).flops == pytest.approx(add_up(expected).flops, rel=0.01)
     planned = PackedModel.load(tmp_path / "fused.onnx").planned_bytes(sum(LENGTHS), len(LENGTHS))
     assert found.peak_bytes == pytest.approx(planned, rel=0.02)
     inline(program)

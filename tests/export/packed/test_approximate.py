@@ -11,7 +11,7 @@ import torch
 from ridgeline_export.errors import UnsupportedModelError
 from ridgeline_export.packed import approximate as lowering
 from ridgeline_export.packed.approximate import Approximation
-from ridgeline_export.packed.approximate_ops import local_global_attention, nystrom_attention
+from ridgeline_export.packed.approximate_ops import local_global_attention, lsh_attention, nystrom_attention
 from ridgeline_export.packed.lower import prepared
 from ridgeline_export.packed.trial import LENGTHS, trial_lengths
 from ridgeline_export.quiet import quiet
@@ -129,3 +129,27 @@ def test_the_model_is_left_as_it_was() -> None:
     assert [name for name, _ in model.named_buffers()] == names
     with torch.no_grad():
         assert torch.equal(model(input_ids=ids).last_hidden_state, before)
+
+
+@pytest.mark.parametrize(
+    ("first", "error", "is_packed"), [(-1, 0.5, True), (-67, 0.5, False), (0, 0.01, False)], ids=str
+)
+def test_hashes_may_move_single_tokens_of_what_is_not_seen_exactly(
+    first: int, error: float, is_packed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last token is off, all of the long sequence, or also the short ones, which hashes have no part in."""
+
+    def off(*tensors: Any, **numbers: Any) -> Any:
+        out = lsh_attention(*tensors, **numbers)
+        out[:, first:] += error
+        return out
+
+    kind = lowering._KINDS["lsh"]
+    broken = type(kind)(kind.op, off, kind.tensors, kind.attributes, kind.has_heads)
+    monkeypatch.setitem(lowering._KINDS, "lsh", broken)
+    model = approximate("bert", "lsh", num_hidden_layers=1)
+    if not is_packed:
+        assert "cannot be packed: encoder.layer.0.attention" in refused(model)
+        return
+    with torch.no_grad(), quiet(), prepared(model, TASK) as packed:
+        assert packed.model is model

@@ -1,126 +1,59 @@
-"""Approximate attention over packed tokens: what grows with a sequence's tokens in place of their square.
-
-Of a head with d dims and a sequence of n tokens, multiply-adds × 2:
-
-    Nyström             m landmarks: scores 4nmd + 2m²d, values 4nmd + 2m²d, and 4 products of [m, m] in each iteration,
-                        8m³; exact attention's 2n²d and 2n²d for n ≤ m        (Xiong et al., arXiv 2102.03902)
-    Linformer           rank r: E^T k and scores 4nrd, F^T v and values 4nrd   (Wang et al., arXiv 2006.04768)
-    LSH                 b buckets, windows of w: in each round hashes 2·d·b/2 of a query and of a key, scores and values
-                        2n·min(n, w)·d each                                   (Kitaev et al., arXiv 2001.04451)
-    local and global    2d for the score and 2d for the value of each pair that is seen
-                                                                              (Beltagy et al., arXiv 2004.05150)
-"""
+"""Approximate attention over packed tokens; the formulas are approximation.py's."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ridgeline_estimate.approximation import Approximation, Linformer, LocalGlobal, Lsh, Nystrom
 from ridgeline_estimate.graph.model import Call, Value
 from ridgeline_estimate.graph.ops.normalization import SOFTMAX_FLOPS
 from ridgeline_estimate.graph.ops.packed_attention import sequence_lengths
 from ridgeline_estimate.graph.registry import RIDGELINE, Cost, Outputs, handles, shapes
 
-OPS = ("NystromAttention", "LinformerAttention", "LshAttention", "LocalGlobalAttention")
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """Work of all heads and sequences.
-
-    scored, weighted: pairs of head_dim numbers that are multiplied: for scores, and for sums over values
-    weights: that a softmax makes
-    other_matmul_flops, other_flops: of what else is computed on the way to the scores
-    """
-
-    scored: int
-    weighted: int
-    weights: int
-    other_matmul_flops: int = 0
-    other_flops: int = 0
-
 
 @handles("NystromAttention", kind="attention", domain=RIDGELINE)
 def nystrom_attention(call: Call) -> list[Cost]:
     """q, k, v, bounds, filter of the convolution of v."""
-    lengths, heads, head_dim = _sizes(call)
-    m, iterations = int(call.attribute("landmarks")), int(call.attribute("iterations", 6))
     filters = call.optional(4)
-    short = {length: count for length, count in lengths.items() if length <= m}
-    tokens = sum(length * count for length, count in lengths.items() if length > m)
-    long = sum(count for length, count in lengths.items() if length > m)
-    exact = sum(count * length * length for length, count in short.items())
-    products = exact + 2 * tokens * m + long * m * m
-    work = _Work(
-        scored=heads * products,
-        # The convolution sums up `width` values for each token.
-        weighted=heads * (products + (0 if filters is None else filters.known_shape[1] * _total(lengths))),
-        weights=heads * products,
-        other_matmul_flops=heads * long * iterations * 8 * m**3,
-        # Means of queries and keys; differences from the multiples of I, and the quarter.
-        other_flops=heads * (2 * tokens * head_dim + long * m * m * (1 + 4 * iterations)),
-    )
-    return _costs(call, work, head_dim)
+    width = None if filters is None else filters.known_shape[1]
+    return _costs(call, Nystrom(int(call.attribute("landmarks")), int(call.attribute("iterations", 6)), width))
 
 
 @handles("LinformerAttention", kind="attention", domain=RIDGELINE)
 def linformer_attention(call: Call) -> list[Cost]:
     """q, k, v, bounds, projection of the keys, of the values."""
-    lengths, heads, head_dim = _sizes(call)
-    max_length, rank = call.shape(4)[1:]
-    projected = sum(min(length, max_length) * count for length, count in lengths.items()) * rank
-    scored = heads * (_total(lengths) * rank + projected)
-    return _costs(call, _Work(scored, scored, heads * _total(lengths) * rank), head_dim)
+    _, max_length, rank = call.shape(4)
+    return _costs(call, Linformer(rank, max_length))
 
 
 @handles("LshAttention", kind="attention", domain=RIDGELINE)
 def lsh_attention(call: Call) -> list[Cost]:
-    """q, k, v, bounds, rotations. Keys that a round meets again, or that causality hides, are computed all the same."""
-    lengths, heads, head_dim = _sizes(call)
-    rounds, half_buckets = call.shape(4)[1], call.shape(4)[3]
-    width = int(call.attribute("chunk")) * int(call.attribute("key_chunks"))
-    pairs = rounds * heads * sum(count * length * min(length, width) for length, count in lengths.items())
-    hashed = rounds * (heads + call.shape(1)[2]) * _total(lengths) * half_buckets
-    # Of every hash a comparison with each bucket; sorting by the codes has no floating-point operations.
-    work = _Work(pairs, pairs, pairs, other_matmul_flops=2 * hashed * head_dim, other_flops=2 * hashed)
-    return _costs(call, work, head_dim)
+    """q, k, v, bounds, rotations. Keys that causality hides are computed all the same."""
+    _, rounds, _, half_buckets = call.shape(4)
+    chunk, key_chunks = int(call.attribute("chunk")), int(call.attribute("key_chunks"))
+    return _costs(call, Lsh(chunk, key_chunks, 2 * half_buckets, rounds))
 
 
 @handles("LocalGlobalAttention", kind="attention", domain=RIDGELINE)
 def local_global_attention(call: Call) -> list[Cost]:
     """q, k, v, bounds."""
-    lengths, heads, head_dim = _sizes(call)
-    window, first = int(call.attribute("window")), int(call.attribute("global_tokens", 0))
-    pairs = heads * sum(count * _seen_pairs(length, window, first) for length, count in lengths.items())
-    return _costs(call, _Work(pairs, pairs, pairs), head_dim)
+    return _costs(call, LocalGlobal(int(call.attribute("window")), int(call.attribute("global_tokens", 0))))
 
 
-@shapes(*OPS, domain=RIDGELINE)
+@shapes("NystromAttention", "LinformerAttention", "LshAttention", "LocalGlobalAttention", domain=RIDGELINE)
 def approximate_attention_shape(call: Call) -> Outputs:
     return [(call.input(0).element_type, call.shape(0))]
 
 
-def _seen_pairs(length: int, window: int, first: int) -> int:
-    """Pairs of a query and a key that it sees: all of the first tokens with any, and near ones of the others."""
-    first = min(first, length)
-    local = length - first
-    reach = min(window, max(local - 1, 0))
-    return first * length + local * first + local * (2 * reach + 1) - reach * (reach + 1)
-
-
-def _sizes(call: Call) -> tuple[Counter[int], int, int]:
-    """Lengths of the sequences, heads and head_dim."""
-    _, _, heads, head_dim = call.shape(0)
-    return sequence_lengths(call.input(3)), heads, head_dim
-
-
-def _total(lengths: Counter[int]) -> int:
-    return sum(length * count for length, count in lengths.items())
-
-
-def _costs(call: Call, work: _Work, head_dim: int) -> list[Cost]:
+def _costs(call: Call, approximation: Approximation) -> list[Cost]:
     """Scores with all that leads to them, softmax, values. What lies between stays inside of the kernels."""
+    _, _, heads, head_dim = call.shape(0)
+    work = [
+        (count, approximation.work(length, heads, call.shape(1)[2], head_dim))
+        for length, count in sequence_lengths(call.input(3)).items()
+    ]
+    weights = sum(count * each.weights for count, each in work)
     inside = Cost(dtype=call.output.format, reads=(), writes=(), weights=())
     tables = [value for index in (4, 5) if (value := call.optional(index)) is not None]
     moved = [call.input(0), call.input(1), call.input(3), *_where(tables, is_static=False)]
@@ -131,17 +64,17 @@ def _costs(call: Call, work: _Work, head_dim: int) -> list[Cost]:
             inside,
             step="scores",
             part="attention_scores",
-            matmul_flops=float(2 * work.scored * head_dim + work.other_matmul_flops),
-            other_flops=float(per_score * work.weights + work.other_flops),
+            matmul_flops=sum(count * each.scores_matmul_flops for count, each in work),
+            other_flops=per_score * weights + sum(count * each.other_flops for count, each in work),
             reads=list(dict.fromkeys(moved)),
             weights=_where(tables, is_static=True),
         ),
-        replace(inside, step="softmax", part="softmax", other_flops=float(SOFTMAX_FLOPS * work.weights), fused=True),
+        replace(inside, step="softmax", part="softmax", other_flops=float(SOFTMAX_FLOPS * weights), fused=True),
         replace(
             inside,
             step="values",
             part="attention_values",
-            matmul_flops=float(2 * work.weighted * head_dim),
+            matmul_flops=sum(count * each.values_matmul_flops for count, each in work),
             reads=[call.input(2)],
             writes=[call.output],
         ),
