@@ -92,10 +92,13 @@ def _sorted(x: Tensor, is_token: Tensor, rotations: Tensor) -> tuple[Tensor, Ten
 
 @torch.no_grad()
 def _buckets(x: Tensor, rotations: Tensor) -> Tensor:
-    """[batch, heads, rounds, tokens], always from fp32: training under autocast and serving hash alike."""
+    """[batch, heads, rounds, tokens], always from fp32: training under autocast and serving hash alike.
+
+    Rotations stand on the left, where quantizers to int8 leave weights alone.
+    """
     with in_float32(x):
-        projected = x.float()[:, :, None] @ rotations.float()
-    return torch.cat([projected, -projected], dim=-1).argmax(dim=-1)
+        projected = rotations.float().transpose(-1, -2) @ x.float()[:, :, None].transpose(-1, -2)
+    return torch.cat([projected, -projected], dim=-2).argmax(dim=-2)
 
 
 def _count_below(ordered: Tensor, wanted: Tensor) -> Tensor:
