@@ -45,6 +45,9 @@ def extend_positions(model: Any, tokens: int) -> None:
         if hasattr(getattr(module, "position_embeddings", None), "num_embeddings")
     ]
     before = getattr(config, "max_position_embeddings", None)
+    if getattr(config, "max_relative_positions", 1) < 1:
+        # DeBERTa then takes the number of positions for the farthest distance that it tells apart.
+        config.max_relative_positions = before
     for owner, table in tables:
         # RoBERTa and its kin count positions from padding_idx + 1 on.
         offset = 0 if table.padding_idx is None else int(table.padding_idx) + 1

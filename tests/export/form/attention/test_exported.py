@@ -12,7 +12,7 @@ from ridgeline_export.answers import graph_model, torch_model
 from ridgeline_export.config import Fp32, Int8Dynamic
 from ridgeline_export.convert import convert
 from ridgeline_export.corpus import load_corpus
-from ridgeline_export.form.attention import attention_of, initial_extras, install_attention
+from ridgeline_export.form.attention import attention_of, install_attention
 from ridgeline_export.form.attention.replacement import NAME, Replacement
 from ridgeline_export.form.form import AttentionForm
 from ridgeline_export.load import LoadedModel, load_model
