@@ -11,7 +11,7 @@ from ridgeline_export.load import LoadedModel
 
 DISTANCES = ("cosine", "mse")
 _EMBEDDING_LOSSES = ("embedding_loss", "similarity_loss", "neighbour_loss")
-_DEFAULTS = {"embedding_loss": 1.0, "similarity_loss": 10.0, "logit_loss": 1.0, "label_loss": 0.5}
+_DEFAULTS = {"embedding_loss": 1.0, "similarity_loss": 1.0, "logit_loss": 1.0, "label_loss": 0.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Losses:
         "cosine", help="Of embeddings: cosine, or mse, which also matches their length.", choices=DISTANCES
     )
     similarity_loss: float | None = setting(
-        None, help="Weight of the squared error of a batch's pairwise cosines; 10 for embedding models.", least=0
+        None, help="Weight of the squared error of a batch's pairwise cosines; 1 for embedding models.", least=0
     )
     neighbour_loss: float | None = setting(
         None, help="Weight of the divergence of which texts of a batch are near each text; 0 when not given.", least=0

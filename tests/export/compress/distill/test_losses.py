@@ -16,7 +16,7 @@ def model(task: str) -> LoadedModel:
 
 def test_embedding_models_match_embeddings_and_similarities() -> None:
     weights = weights_of(Losses(), model("feature-extraction"), has_labels=False)
-    assert (weights.embedding, weights.similarity, weights.logit) == (1.0, 10.0, 0.0)
+    assert (weights.embedding, weights.similarity, weights.logit) == (1.0, 1.0, 0.0)
     assert weights.hidden == weights.attention == weights.relation == weights.neighbour == 0.0
 
 
