@@ -57,33 +57,36 @@ class FactorizedEmbedding(nn.Module):
 
 
 class FactorizedHead(nn.Module):
-    """Stands in the place of an output layer that multiplies by the word table; it reads the table's own factors."""
+    """Stands in the place of an output layer that multiplies by the word table; its parameters are the table's factors.
+
+    table: [vocab, rank]; projection: [width, rank]; bias: [vocab] or None
+    """
 
     def __init__(self, embedding: FactorizedEmbedding, bias: nn.Parameter | None) -> None:
         super().__init__()
-        self.table = embedding.table
-        self.projection = embedding.projection
+        # The parameters, not the modules: torch.export loses its way among modules that have two places.
+        self.table = embedding.table.weight
+        self.projection = embedding.projection.weight
         self.bias = bias
 
     @property
     def in_features(self) -> int:
         """Width of the states."""
-        return int(self.projection.out_features)
+        return self.projection.shape[0]
 
     @property
     def out_features(self) -> int:
         """Tokens of the vocabulary."""
-        return int(self.table.num_embeddings)
+        return self.table.shape[0]
 
     @property
     def weight(self) -> Tensor:
         """The product, [vocab, width], computed anew."""
-        product: Tensor = self.projection(self.table.weight)
-        return product
+        return self.table @ self.projection.t()
 
     def forward(self, states: Tensor) -> Tensor:
         """Logits [..., vocab] of states [..., width]."""
-        return functional.linear(functional.linear(states, self.projection.weight.t()), self.table.weight, self.bias)
+        return functional.linear(states @ self.projection, self.table, self.bias)
 
 
 def install_factors(model: Any, table: Tensor, projection: Tensor) -> None:
@@ -114,7 +117,7 @@ def dissolve_factors(model: Any) -> None:
         weight = nn.Parameter(embedding.weight.detach())
         plain = _embedding(weight, embedding.padding_idx)
         for module in [each for each in model.modules() if isinstance(each, FactorizedHead)]:
-            if module.table is embedding.table:
+            if module.table is embedding.table.weight:
                 _replace(model, module, _linear(weight, module.bias))
         _replace(model, embedding, plain)
 

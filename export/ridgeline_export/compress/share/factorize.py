@@ -67,7 +67,7 @@ def _factorize(config: Factorize, job: Job) -> Outcome:
     figures |= {"parameters_before": before, "parameters": after}
     return Outcome(
         f"The word embeddings are a product of rank {rank}, which held {kept:.1%} of them before training: "
-        f"{after / 1e6:.1f} of {before / 1e6:.1f} million parameters are left. The layers compute what they did: "
+        f"{after:,} of {before:,} parameters are left. The layers compute what they did: "
         "expect a smaller file, no more speed.",
         figures,
     )

@@ -69,7 +69,7 @@ def _share_layers(config: ShareLayers, job: Job) -> Outcome:
     figures |= {"parameters_before": before, "parameters": after}
     shown = ", ".join(f"{group[0]}-{group[-1]}" for group in groups)
     return Outcome(
-        f"Layers {shown} share their weights: {after / 1e6:.1f} of {before / 1e6:.1f} million parameters are left. The "
+        f"Layers {shown} share their weights: {after:,} of {before:,} parameters are left. The "
         "layers compute as much as they did: expect a smaller file and less memory, no more speed.",
         figures,
     )

@@ -53,7 +53,7 @@ def _tie(config: Tie, job: Job) -> Outcome:
     after = int(model.num_parameters())
     figures |= {"parameters_before": before, "parameters": after}
     return Outcome(
-        f"Input and output embeddings are one table: {after / 1e6:.1f} of {before / 1e6:.1f} million parameters are "
+        f"Input and output embeddings are one table: {after:,} of {before:,} parameters are "
         "left. The model computes as much as it did: expect a smaller file, no more speed.",
         figures,
     )
