@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ridgeline_export.compress.prune.gates import Gates
+from ridgeline_export.compress.prune.gates import Gate, Gates
 from ridgeline_export.compress.prune.importance import Taylor, by_magnitude
 from ridgeline_export.compress.prune.selection import Kept, Selection, all_kept
 from ridgeline_export.form.layout import Layout
@@ -104,7 +104,8 @@ class Fading:
         reached = (step + 1) * self._stages.rounds // steps
         if reached > self._done:
             self._done = reached
-            self.kept = self._stages.next(self._gates, self.kept, reached / self._stages.rounds, self._scores)
+            kept = self._stages.next(self._gates, self.kept, reached / self._stages.rounds, self._scores)
+            self.kept = [_of_the_first(mask, gate) for mask, gate in zip(kept, self._gates.all, strict=True)]
             self._close()
 
     def state_dict(self) -> dict[str, Any]:
@@ -116,6 +117,17 @@ class Fading:
 
     def _close(self) -> None:
         self._gates.set([mask.float().requires_grad_(self._scores is not None) for mask in self.kept])
+
+
+def _of_the_first(mask: Tensor, gate: Gate) -> Tensor:
+    """The first process's mask: devices may round differently."""
+    import torch.distributed
+
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return mask
+    told = mask.to(gate.values.device, torch.uint8)
+    torch.distributed.broadcast(told, src=0)
+    return told.bool().cpu()
 
 
 def _over_all_processes(slope: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 IMPORTANCES = ("taylor", "magnitude", "movement")
 MIN_TEXTS = 16
+_USUAL_TOKENS = 128
 _SHARES = ("keep_flops", "keep_parameters", "keep_latency")
 _UNIFORM = ("keep_heads", "keep_channels")
 # Without a figure of the target's own, what is saved is told in this.
@@ -61,7 +62,9 @@ class Structured:
     )
     recover: bool = setting(True, help="Train what is left on the answers of the whole model.")
     batch: int = setting(1, help="Sequences that FLOPs and latency are counted for.", least=1)
-    tokens: int = setting(128, help="Tokens of each of these sequences.", least=1)
+    tokens: int | None = setting(
+        None, help="Tokens of each of these sequences; 128 when not given, or as many as the model takes.", least=1
+    )
     device: str = setting(
         "this", help="Of keep_latency: a device with a data sheet, such as h100, or this machine as it was calibrated."
     )
@@ -89,7 +92,8 @@ def _structured(config: Structured, job: Job) -> Outcome:
         model = job.loaded.model
         layout = read_layout(model)
         before = widths_of(layout, all_kept(layout))
-        conditions = Conditions(config.batch, config.tokens, config.device, config.dtype)
+        tokens = config.tokens or min(_USUAL_TOKENS, job.loaded.max_tokens)
+        conditions = Conditions(config.batch, tokens, config.device, config.dtype)
         costs = Costs(model, job.loaded.task, before, measure, conditions)
         selection = Selection(
             layout,
