@@ -38,7 +38,7 @@ class Factorize:
     by_frequency: bool = setting(
         True, help="Keep the rows of tokens that the training texts use often more exactly than those of rare ones."
     )
-    recover: bool = setting(True, help="Train the model on its answers from before.")
+    recover: bool = setting(True, help="Train the result on the answers of the model as it was.")
     training: Training = field(default_factory=Training)
     losses: Losses = field(default_factory=Losses)
 

@@ -45,7 +45,7 @@ class ShareLayers:
         help="Before averaging, reorder each layer's heads and channels to those of the group's middle layer that they "
         "are most like; the model computes the same in any order.",
     )
-    recover: bool = setting(True, help="Train the shared weights on the answers of the model as it was.")
+    recover: bool = setting(True, help="Train the result on the answers of the model as it was.")
     training: Training = field(default_factory=Training)
     losses: Losses = field(default_factory=Losses)
 

@@ -28,7 +28,7 @@ class Tie:
         "or the input's where that is factorized.",
         choices=TABLES,
     )
-    recover: bool = setting(True, help="Train the model on its answers from before.")
+    recover: bool = setting(True, help="Train the result on the answers of the model as it was.")
     training: Training = field(default_factory=Training)
     losses: Losses = field(default_factory=Losses)
 
