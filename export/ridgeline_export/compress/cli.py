@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +44,8 @@ def spoken_errors() -> Iterator[Progress]:
     from ridgeline_export.compress.terminal import TerminalProgress
     from ridgeline_export.quiet import quiet
 
-    errors = Console(stderr=True, soft_wrap=True)
+    # Named, since what libraries write to sys.stderr goes nowhere meanwhile.
+    errors = Console(file=sys.stderr, soft_wrap=True)
     interrupts = Interrupts()
     try:
         # The progress keeps the real stderr; what libraries write meanwhile goes nowhere.
