@@ -93,7 +93,10 @@ class Judge:
 
     def judge(self, subject: Subject, reference: Reference | None) -> Judged:
         """Ask a model. reference: None for one whose answers nothing is comparable with."""
-        given = answers_of(subject, self._texts)
+        if reference is not None and subject is reference.subject:
+            given = reference.answers
+        else:
+            given = answers_of(subject, self._texts)
         if subject.task == "feature-extraction":
             figures = self._of_embeddings(subject, given, reference)
             return _judged(figures, ("spearman", "retrieval_recall_10"), len(given))

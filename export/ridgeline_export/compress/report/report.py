@@ -142,9 +142,10 @@ class _Work:
 
     def _judge(self, exported: Mapping[str, Exported], judge: Judge) -> dict[str, dict[str, Judged]]:
         tasks = {name: each.bundle.manifest.task for name, each in exported.items()}
+        original = subject_of_variant(exported[BEFORE].bundle, _FP32)
         reference: Reference | None = None
         if tasks[BEFORE] == tasks[AFTER]:
-            reference = judge.reference(subject_of_variant(exported[BEFORE].bundle, _FP32))
+            reference = judge.reference(original)
         else:
             self._notes.append(
                 f"the original is for {tasks[BEFORE]}, the compressed model for {tasks[AFTER]}: their answers cannot "
@@ -154,7 +155,9 @@ class _Work:
         for name, each in exported.items():
             if tasks[name] == tasks[AFTER]:
                 for variant in each.bundle.manifest.variants:
-                    found[name][variant] = judge.judge(subject_of_variant(each.bundle, variant), reference)
+                    is_original = (name, variant) == (BEFORE, _FP32)
+                    subject = original if is_original else subject_of_variant(each.bundle, variant)
+                    found[name][variant] = judge.judge(subject, reference)
         return found
 
     def _side(self, name: str, exported: Exported, shapes: tuple[Shape, ...], quality: Mapping[str, Judged]) -> Side:

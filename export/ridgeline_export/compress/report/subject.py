@@ -32,6 +32,7 @@ class Subject:
     pooling:        of a model that embeds, else None
     labels:         names of the classes by index; None for a model without classes
     is_multi_label: several classes may be right at once
+    is_batch_invariant: a text's answer does not depend on what it is batched with
     """
 
     model: Model
@@ -40,6 +41,7 @@ class Subject:
     pooling: str | None
     labels: tuple[str, ...] | None
     is_multi_label: bool
+    is_batch_invariant: bool = True
 
     @property
     def is_score(self) -> bool:
@@ -73,12 +75,14 @@ def subject_of_variant(bundle: Bundle, name: str) -> Subject:
         pooling=(manifest.pooling or "mean") if manifest.task == "feature-extraction" else None,
         labels=manifest.labels,
         is_multi_label=_is_multi_label(json.loads((bundle.path / "config.json").read_text(encoding="utf-8"))),
+        is_batch_invariant=variant.batch_invariant,
     )
 
 
 def answers_of(subject: Subject, texts: Sequence[Text]) -> list[NDArray[Any]]:
-    """What a model says to each text, in mixed-length batches, cut down to what it is judged by.
+    """What a model says to each text, cut down to what it is judged by.
 
+    Texts are batched with others of their length, unless answers depend on the batch: then as they come.
     feature-extraction:   a vector [dim] of unit length, float64
     text-classification:  logits [classes]
     token-classification: names of the tokens' classes [tokens]
@@ -88,7 +92,11 @@ def answers_of(subject: Subject, texts: Sequence[Text]) -> list[NDArray[Any]]:
     """
     found: list[NDArray[Any]] = []
     mask_token_id = subject.encoder.mask_token_id
-    for encodings in _batches(subject, texts):
+    encoded = subject.encoder.encode(texts)
+    order = list(range(len(encoded)))
+    if subject.is_batch_invariant:
+        order.sort(key=lambda index: len(encoded[index].ids))
+    for encodings in _batches([encoded[index] for index in order]):
         feed = subject.encoder.pad(encodings)
         if subject.task == "fill-mask":
             mask_one_token_each(feed, encodings, mask_token_id)
@@ -98,7 +106,7 @@ def answers_of(subject: Subject, texts: Sequence[Text]) -> list[NDArray[Any]]:
             found += list(pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12))
         else:
             found += [_decision(subject, row) for row in rows]
-    return found
+    return [found[at] for at in np.argsort(order)]
 
 
 def can_be_asked(subject: Subject, text: Text) -> bool:
@@ -106,10 +114,10 @@ def can_be_asked(subject: Subject, text: Text) -> bool:
     return 0 in subject.encoder.encode([text])[0].special_tokens_mask
 
 
-def _batches(subject: Subject, texts: Sequence[Text]) -> Iterator[list[Encoding]]:
-    """In the given order: quantized answers may depend on what lies beside them, and sorting would flatter them."""
+def _batches(encodings: Sequence[Encoding]) -> Iterator[list[Encoding]]:
+    """Neighbours together."""
     group: list[Encoding] = []
-    for encoding in subject.encoder.encode(texts):
+    for encoding in encodings:
         longest = max(len(each.ids) for each in (*group, encoding))
         if group and (len(group) == BATCH_TEXTS or longest * (len(group) + 1) > _BATCH_TOKENS):
             yield group

@@ -157,3 +157,20 @@ def test_other_tasks_agree_by_their_decisions(subject: Callable[[str, str], Subj
     broken = judge.judge(altered(model, lambda array: array * np.float32(np.nan)), reference)
     assert broken.value == 0
     assert judge.judge(altered(model, lambda array: -array), reference).value < 0.9
+
+
+def test_answers_come_in_the_order_of_the_texts(subject: Callable[[str, str], Subject]) -> None:
+    bert = subject("bert", "feature-extraction")
+    texts = [" ".join(TEXTS[: 1 + index * 7 % 5]) for index in range(20)]
+    lengths: list[int] = []
+
+    def run(feed: Feed) -> Outputs:
+        lengths.append(feed["input_ids"].shape[1])
+        return bert.model(feed)
+
+    alone = [answers_of(bert, [text])[0] for text in texts]
+    for is_invariant in (True, False):
+        lengths.clear()
+        asked = dataclasses.replace(bert, model=run, is_batch_invariant=is_invariant)
+        np.testing.assert_allclose(np.stack(answers_of(asked, texts)), np.stack(alone), atol=1e-5)
+        assert (lengths == sorted(lengths) and len(set(lengths)) > 1) == is_invariant
