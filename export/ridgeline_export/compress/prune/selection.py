@@ -120,12 +120,12 @@ class Selection:
         is_heads = places == group
         # Heads have costs apart from channels, so those of a layer with all of the other are as good as any.
         beside = now.channels[number] if is_heads else now.heads[number]
-        key = (self._costs.kind_of_layer(number), is_heads, counts, beside)
+        key = (self._costs.kind_of_layer(number), len(group), is_heads, counts, beside)
         if key not in self._known:
             per_unit = self._per_unit[number]
             widths = [(count * per_unit, beside) if is_heads else (beside, count) for count in counts]
-            self._known[key] = tuple(self._costs.of_layer(number, *pair) / self._costs.total for pair in widths)
-        return Choices(places, counts, tuple(len(group) * cost for cost in self._known[key]))
+            self._known[key] = tuple(self._costs.of_layers(group, *pair) / self._costs.total for pair in widths)
+        return Choices(places, counts, self._known[key])
 
     def _cost(self, counts: tuple[int, ...]) -> float:
         assert self._costs is not None

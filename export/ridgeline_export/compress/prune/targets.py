@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -86,10 +87,15 @@ class Costs:
             return add_up(ops).flops
         return predict(ops, machine.device, machine.efficiency).seconds
 
-    def of_layer(self, number: int, heads: int, channels: int) -> float:
-        """The cost of the model with another width of one layer, the others being as they are."""
-        changed = Widths(_set(self.widths.heads, number, heads), _set(self.widths.channels, number, channels))
-        return self.of(changed)
+    def of_layers(self, numbers: Sequence[int], heads: int, channels: int) -> float:
+        """The cost of the model with other widths of some layers, the others being as they are."""
+        chosen = set(numbers)
+        return self.of(
+            Widths(
+                tuple(heads if number in chosen else now for number, now in enumerate(self.widths.heads)),
+                tuple(channels if number in chosen else now for number, now in enumerate(self.widths.channels)),
+            )
+        )
 
     def kind_of_layer(self, number: int) -> Layer:
         """What the layer is made of but for its widths: equal kinds cost alike."""
@@ -167,7 +173,3 @@ def _owners(architecture: Architecture, layers: int) -> list[int]:
 def _per_key_head(layer: Layer) -> int:
     assert layer.attention is not None
     return max(layer.attention.heads // layer.attention.kv_heads, 1)
-
-
-def _set(values: tuple[int, ...], at: int, value: int) -> tuple[int, ...]:
-    return (*values[:at], value, *values[at + 1 :])
