@@ -29,7 +29,8 @@ def dropout_of(model: Any, share: float | None) -> Iterator[None]:
         # classifier_dropout may be None in a config; the module made of it has a share all the same.
         is_dropout = isinstance(holder, nn.modules.dropout._DropoutNd)
         for name, value in list(vars(holder).items()):
-            if isinstance(value, float) and ("dropout" in name or (is_dropout and name == "p")):
+            is_share = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+            if is_share and ("dropout" in name or (is_dropout and name == "p")):
                 before.append((holder, name, value))
                 setattr(holder, name, share)
     try:

@@ -177,7 +177,9 @@ class _Run:
         if self.training.clip_norm:
             nn.utils.clip_grads_with_norm_(self.trained, self.training.clip_norm, norm)
         if not math.isfinite(loss) or not math.isfinite(float(norm)):
-            raise self._diverged("loss is" if not math.isfinite(loss) else "gradients are", rate)
+            raise self._diverged(
+                "loss is" if not math.isfinite(loss) else "gradients are", self.state.record.step + 1, rate
+            )
 
     def _judge(self, loss: float, rate: float) -> None:
         """Evaluate, and with patience keep the best weights and see whether to go on."""
@@ -211,7 +213,7 @@ class _Run:
 
     def _save(self, identity: str, rate: float) -> None:
         if not self.state.is_finite():
-            raise self._diverged("weights are", rate)
+            raise self._diverged("weights are", self.state.record.step, rate)
         self.state.record.seconds = self.pace.seconds()
         if self.directory is not None:
             self.state.save(self.directory, identity)
@@ -222,7 +224,7 @@ class _Run:
         elif self.state.average is not None:
             self.model.load_state_dict(self.state.average.module.state_dict())
 
-    def _diverged(self, what: str, rate: float) -> TrainingError:
+    def _diverged(self, what: str, step: int, rate: float) -> TrainingError:
         tries = ["a lower --learning-rate", "a smaller --clip-norm" if self.training.clip_norm else "--clip-norm 1"]
         if self.training.precision != "fp32":
             tries.append("--precision fp32")
@@ -230,7 +232,7 @@ class _Run:
         if self.directory is not None and (self.directory / CHECKPOINT_NAME).is_file():
             kept = f"; the last good checkpoint is kept in {self.directory}"
         return TrainingError(
-            f"the {what} not finite any more at step {self.state.record.step + 1} of {self.plan.steps}, at a learning "
+            f"the {what} not finite any more at step {step} of {self.plan.steps}, at a learning "
             f"rate of {rate:.2g}{kept}; try {', '.join(tries[:-1])} or {tries[-1]}, and --fresh"
         )
 

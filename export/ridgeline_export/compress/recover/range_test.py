@@ -88,7 +88,8 @@ def suggest(rates: Sequence[float], losses: Sequence[float]) -> float:
     averages = _averages(losses)
     begin = np.array(losses[: max(2, len(losses) // 3)])
     lowest = int(np.argmin(averages))
-    if begin.mean() - averages[lowest] > 2 * begin.std() / math.sqrt(_width(len(losses))):
+    # Four deviations of such an average: among so many, the lowest is two below the mean by chance.
+    if begin.mean() - averages[lowest] > 4 * begin.std() / math.sqrt(_width(len(losses))):
         return rates[lowest] / _BELOW_LOWEST
     is_sound = np.array(averages) <= begin.mean() + max(_BREAKS_AWAY * abs(begin.mean()), begin.std())
     return rates[int(np.flatnonzero(is_sound).max(initial=0))] / _BELOW_BREAK
