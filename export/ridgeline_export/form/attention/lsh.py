@@ -114,8 +114,9 @@ class Lsh:
             place = order.key_places[:, :, earlier].gather(2, at_keys).reshape(batch, heads, chunks, 1, self.width)
             is_seen = is_seen & ~((place >= first) & (place < first + self.width))
         scores = masked((queries @ keys.transpose(-1, -2) * scale).float(), is_seen)
-        total = torch.logsumexp(scores, dim=-1, keepdim=True)
-        weights = torch.exp(scores - total)
+        weights = torch.softmax(scores, dim=-1)
+        # log Σ exp(scores), by the key that weighs most: its weight is never near 0, also in fp16.
+        total = scores.amax(dim=-1) - torch.log(weights.amax(dim=-1))
         if dropout:
             weights = functional.dropout(weights, dropout)
         out = (weights.to(v.dtype) @ values).reshape(batch, heads, chunks * self.chunk, head_dim)

@@ -23,7 +23,7 @@ from ridgeline_export.verify import HASHED_QUALITY, prepare_exam
 from tests.models import write_model
 
 FORMS = (
-    AttentionForm("nystrom", {"landmarks": 8, "conv": 3}),
+    AttentionForm("nystrom", {"landmarks": 8, "iterations": 3, "conv": 3}),
     AttentionForm("linformer", {"rank": 8, "max_length": 160, "separate_values": True}),
     AttentionForm("lsh", {"chunk": 16, "buckets": 8, "rounds": 2}),
     AttentionForm("local-global", {"window": 20, "global_tokens": 2}),
