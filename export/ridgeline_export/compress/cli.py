@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ridgeline_export.compress.method import Method, methods
-from ridgeline_export.compress.options import choose, family_command, make_config, make_data
+from ridgeline_export.compress.options import (
+    choose,
+    family_command,
+    make_config,
+    make_data,
+    make_report_settings,
+    report_command,
+)
 from ridgeline_export.compress.rundir import REPORT
 from ridgeline_export.errors import ExportError, summary
 from ridgeline_export.interrupts import Interrupts
@@ -94,6 +101,16 @@ def _runner(family: Sequence[Method]) -> Callable[[dict[str, Any]], None]:
     return run
 
 
+def _report(values: dict[str, Any]) -> None:
+    from ridgeline_export.compress.report.report import write_report
+
+    with spoken_errors() as progress:
+        out = values.get("out", values["model"] / REPORT)
+        settings = make_report_settings(values)
+        progress.say(write_report(values["against"], values["model"], out, make_data(values), progress, settings))
+    typer.echo(f"Report: {out}")
+
+
 def _add_families() -> None:
     for name, text in FAMILIES.items():
         family = [method for method in methods() if method.family == name]
@@ -102,6 +119,9 @@ def _add_families() -> None:
 
 
 _add_families()
+app.command("report", help="Measure size, speed and quality of a model beside the one that it was made from.")(
+    report_command(_report)
+)
 
 
 @app.command()

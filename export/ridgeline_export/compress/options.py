@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ridgeline_export.compress.method import Method
+from ridgeline_export.compress.report.settings import ReportSettings
 from ridgeline_export.compress.setting import Setting, configure, settings_of
 from ridgeline_export.compress.training import DataSettings
 from ridgeline_export.errors import UsageError
@@ -29,6 +30,22 @@ def family_command(methods: Sequence[Method], run: Callable[[dict[str, Any]], No
         run({name: value for name, value in given.items() if value is not None})
 
     parameters = [*_PLACES, *_choice(methods), *(_parameter(methods, each) for each in known.values()), *_COMMON]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def report_command(run: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
+    """A function whose signature has all options of a report, for typer; run is called as by family_command."""
+
+    def command(**given: Any) -> None:
+        run({name: value for name, value in given.items() if value is not None})
+
+    settings = [*settings_of(ReportSettings), *settings_of(DataSettings, "data")]
+    parameters = [
+        *_REPORTED,
+        *(_option(each, _help(each), _PANELS.get(each.group or "", "Report")) for each in settings),
+    ]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
@@ -60,6 +77,13 @@ def make_config(method: Method, methods: Sequence[Method], values: Mapping[str, 
     return configure(method.config_type, nested, where=f"compress {method.family}", options=True)
 
 
+def make_report_settings(values: Mapping[str, Any]) -> ReportSettings:
+    """The report's settings of what the user gave. Raises UsageError."""
+    names = {each.name for each in settings_of(ReportSettings)}
+    given = {name: value for name, value in values.items() if name in names}
+    return configure(ReportSettings, given, where="compress report", options=True)
+
+
 def make_data(values: Mapping[str, Any]) -> DataSettings:
     """The data settings of what the user gave. Raises UsageError."""
     names = {each.name for each in settings_of(DataSettings)}
@@ -80,15 +104,24 @@ def choose(methods: Sequence[Method], name: str | None, where: str) -> Method:
 def _parameter(methods: Sequence[Method], each: Setting) -> inspect.Parameter:
     owners = [method.name for method in methods if each.name in {s.name for s in settings_of(method.config_type)}]
     is_common = each.group is not None or len(owners) == len(methods)
-    text = each.help if is_common else f"({', '.join(owners)}) {each.help}"
+    text = _help(each) if is_common else f"({', '.join(owners)}) {_help(each)}"
+    panel = _PANELS.get(each.group or "", "Options" if is_common and len(methods) == 1 else "Method")
+    return _option(each, text, panel)
+
+
+def _help(each: Setting) -> str:
+    text = each.help
     if each.choices:
         text += f" One of: {', '.join(each.choices)}."
-    if not each.is_required and each.default not in (None, ()):
+    if each.is_required:
+        text += " Required."
+    elif each.default not in (None, ()):
         text += f" Default: {_shown(each.default)}."
-    elif each.is_required:
-        text += " Required." if is_common else " Required there."
+    return text
+
+
+def _option(each: Setting, text: str, panel: str) -> inspect.Parameter:
     kind = str if each.is_tuple else each.kind
-    panel = _PANELS.get(each.group or "", "Options" if is_common and len(methods) == 1 else "Method")
     name = f"{each.option}/--no-{each.option[2:]}" if each.kind is bool else each.option
     metavar = None if each.kind is bool else (f"{_METAVARS[each.kind]},…" if each.is_tuple else _METAVARS[each.kind])
     option = typer.Option(name, help=text, metavar=metavar, rich_help_panel=panel, show_default=False)
@@ -125,6 +158,11 @@ def _required(name: str, kind: type, info: Any) -> inspect.Parameter:
 _PLACES = (
     _required("model", str, typer.Argument(metavar="MODEL", help="Model directory, hub id, or 'default'.")),
     _required("out", Path, typer.Argument(metavar="OUT", help="Directory to make; must not exist yet.")),
+)
+_REPORTED = (
+    _required("model", Path, typer.Argument(metavar="MODEL", help="Directory of a compressed model.")),
+    _required("against", str, typer.Option(metavar="ORIGINAL", help="Model that it was made from.")),
+    _optional("out", Path, typer.Option(metavar="DIR", help="Directory of the report. Default: MODEL/report.")),
 )
 _COMMON = (
     _optional("task", str, typer.Option(help="As of `ridgeline export`; inferred when not given.", metavar="TASK")),

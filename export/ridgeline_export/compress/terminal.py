@@ -50,6 +50,8 @@ class TerminalProgress:
         """A stage of the work."""
         self._interrupts.check()
         began = time.monotonic()
+        if not self._is_terminal:
+            self._print(f"{description} …")
         task = self._bars.add_task("  " * self._depth + description, total=1, news="")
         self._depth += 1
         try:

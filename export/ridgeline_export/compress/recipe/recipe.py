@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ridgeline_export.compress.method import Method, methods
 from ridgeline_export.compress.options import choose
-from ridgeline_export.compress.setting import configure, setting, to_dict
+from ridgeline_export.compress.report.settings import ReportSettings
+from ridgeline_export.compress.setting import configure, to_dict
 from ridgeline_export.compress.training import DataSettings
 from ridgeline_export.config import DEFAULT_VARIANTS, VariantConfig, parse_variants
 from ridgeline_export.errors import UsageError
@@ -56,12 +57,13 @@ class ExportStep:
 class ReportStep:
     """Size, speed and quality of the model so far beside another's. against: a model; None for the recipe's"""
 
-    against: str | None = setting(None, help="Model to compare with; the recipe's when not given.")
+    against: str | None = None
+    how: ReportSettings = field(default_factory=ReportSettings)
     name: ClassVar[str] = "report"
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"against": self.against}
+        return {"against": self.against, **to_dict(self.how)}
 
 
 Step = MethodStep | ExportStep | ReportStep
@@ -158,7 +160,9 @@ def _steps(raw: object, recipe: str, names: dict[str, str], out: Path) -> tuple[
             steps.append(export)
             quantized = None
         elif name == "report":
-            steps.append(configure(ReportStep, values, where=where))
+            against = values.pop("against", None)
+            how = configure(ReportSettings, values, where=where)
+            steps.append(ReportStep(None if against is None else str(against), how))
         else:
             steps.append(_method_step(str(name), values, where))
             place = place_of(len(steps), steps[-1])

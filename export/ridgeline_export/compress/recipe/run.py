@@ -54,7 +54,7 @@ def _do(step: Step, recipe: Recipe, model: str, place: Path, progress: Progress)
     else:
         from ridgeline_export.compress.report.report import write_report
 
-        progress.say(write_report(step.against or recipe.model, Path(model), place, recipe.data, progress))
+        progress.say(write_report(step.against or recipe.model, Path(model), place, recipe.data, progress, step.how))
 
 
 def _export(step: ExportStep, recipe: Recipe, model: str, place: Path, progress: Progress) -> None:

