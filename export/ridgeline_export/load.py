@@ -27,7 +27,8 @@ class LoadedModel:
     model:    PyTorch module in fp32, in evaluation mode, with eager attention; a compressed one without what it lacks
     transformer: directory of the Transformer's own files: config.json, weights, tokenizer
     tokenizer: transformers' fast tokenizer that `encoder` was made from
-    new_weights: names of those of a head that the files do not have; whoever asked for it gives them their values
+    new_weights: names of those of a head that the files do not have, or that nothing was trained with, as an embedding
+        model's pooler; whoever asked for the head gives them their values
     modules:  pooling and normalization; None for a model that does not embed
     labels:   names of the classes by index; None for a model without classes
     shape:    fields of ridgeline_estimate's ModelShape
@@ -59,6 +60,7 @@ def load_model(source: Source, task: str | None = None, *, new_labels: tuple[str
     directory = modules.transformer if modules else source.directory
     raw = _read_config(directory)
     task = choose_task(raw, task, embeds=modules is not None)
+    was_pooled = modules is not None
     if task != "feature-extraction":
         modules = None
     elif modules is None:
@@ -69,6 +71,8 @@ def load_model(source: Source, task: str | None = None, *, new_labels: tuple[str
     shape = _shape(config, task)
     tokenizer = load_pretrained_tokenizer(directory)
     model, new_weights = _load_weights(directory, config, task, has_new_head=has_new_head)
+    if has_new_head and was_pooled:
+        new_weights += tuple(name for name in _pooler_keys(model) if name not in new_weights)
     restore(model, directory)
     max_tokens = _max_tokens(model, tokenizer, modules)
     encoder = make_encoder(tokenizer, _input_names(model, tokenizer), max_tokens, bool(modules and modules.lowercase))
@@ -169,7 +173,11 @@ def _load_weights(
 def _head_keys(model: Any) -> set[str]:
     """Weights of the head, and of a pooler under it: everything that the model alone without a task does not have."""
     prefix = f"{model.base_model_prefix}."
-    return {name for name in model.state_dict() if not name.startswith(prefix) or ".pooler." in name}
+    return {name for name in model.state_dict() if not name.startswith(prefix)} | set(_pooler_keys(model))
+
+
+def _pooler_keys(model: Any) -> list[str]:
+    return [name for name in model.state_dict() if ".pooler." in name]
 
 
 def _key_of(entry: Any) -> str:

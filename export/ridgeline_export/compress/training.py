@@ -21,7 +21,9 @@ class Training:
     optimizer: str = setting("adamw", help="How gradients become steps.", choices=OPTIMIZERS)
     learning_rate: float = setting(5e-4, help="Learning rate at its highest.", above=0)
     momentum: float = setting(0.9, help="Of the optimizers momentum and rmsprop.", least=0, below=1)
-    weight_decay: float = setting(0.01, help="Decoupled; biases, norms and embeddings are left out.", least=0)
+    weight_decay: float = setting(
+        0.01, help="Decoupled, but for adam; biases, norms and embeddings have none.", least=0
+    )
     schedule: str = setting("linear", help="How the learning rate goes on after its warm-up.", choices=SCHEDULES)
     warmup: float = setting(
         0.06, help="Share of all steps over which the rate rises linearly from zero.", least=0, below=1

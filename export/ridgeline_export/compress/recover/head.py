@@ -20,8 +20,8 @@ def initialize_head(
     - Other matrices are normal with the deviation of the model's config (initializer_range), from the seed.
     - Other biases are zeros; norms stay as transformers makes them.
 
-    On all-MiniLM-L6-v2 and the standard library's ten largest packages as classes, accuracy after 60 steps was 0.713 with
-    a pooler that is the identity, 0.656 with a random one and 0.617 with the model's own, which its embeddings never use.
+    Of all-MiniLM-L6-v2 as a classifier of docstrings into ten packages, 60 steps of 32 texts made an accuracy of 0.713
+    with the identity as pooler, 0.656 with a random one, 0.617 with the model's own, which its embeddings never used.
 
     names:  of the new weights
     labels: of the training texts: int64 of classes or float32 to regress to

@@ -57,7 +57,7 @@ def test_the_suggestion_is_below_the_lowest_loss_or_the_breaking_away() -> None:
     cliff = 1 + np.where(rates > 0.03, rates * 30, 0) + noise
 
     assert suggest(list(rates), list(valley)) == pytest.approx(1e-3 / 3, rel=0.4)
-    assert suggest(list(rates), list(cliff)) == pytest.approx(0.03 / 10, rel=0.2)
+    assert 0.03 / 20 < suggest(list(rates), list(cliff)) <= 0.03 / 10
     with pytest.raises(TrainingError, match="not finite at the lowest learning rate"):
         suggest([], [])
 

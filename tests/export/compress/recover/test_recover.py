@@ -15,6 +15,8 @@ from ridgeline_export.compress.recover.recover import Recover
 from ridgeline_export.compress.run import Request, compress
 from ridgeline_export.compress.training import DataSettings, Training
 from ridgeline_export.errors import UsageError
+from ridgeline_export.load import load_model
+from ridgeline_export.source import find_model
 from tests.export.compress.recover.toy import labelled, load
 from tests.models import add_sentence_modules, write_model
 
@@ -126,3 +128,16 @@ def test_what_cannot_be_trained_towards_is_a_sentence(
     with pytest.raises(UsageError, match=sentence):
         recover(embedding_model, tmp_path / "out", data(kind), task, **settings)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pooler_that_embeddings_never_used_is_new_too(embedding_model: Path) -> None:
+    source = find_model(str(embedding_model))
+    made = load_model(source, "text-classification", new_labels=("a", "b"))
+
+    assert set(made.new_weights) == {
+        "classifier.weight",
+        "classifier.bias",
+        "bert.pooler.dense.weight",
+        "bert.pooler.dense.bias",
+    }
+    assert load_model(source).new_weights == ()
