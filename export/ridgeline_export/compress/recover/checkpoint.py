@@ -30,10 +30,11 @@ def write_checkpoint(directory: Path, state: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         what = f"the disk of {directory} is full" if disk_full(error) else f"{directory} cannot be written ({error})"
-        kept = f"the checkpoint before it is kept in {path}" if path.is_file() else "there is no checkpoint yet"
+        kept = f"the one before it is kept in {path}, and" if path.is_file() else "there is none before it;"
+        then = "goes on from it" if path.is_file() else "begins anew"
         raise OutputError(
-            f"{what}: step {state.get('step', 0)} of the training has no checkpoint, {kept}; "
-            "make room and run the same command again: it goes on from there"
+            f"{what}: step {state.get('step', 0)} of the training has no checkpoint; {kept} the same command {then}, "
+            "once there is room"
         ) from error
 
 
