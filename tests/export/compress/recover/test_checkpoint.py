@@ -64,7 +64,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(
 
     with monkeypatch.context() as patch:
         patch.setattr(builtins, "open", opened)
-        with pytest.raises(OutputError, match=r"disk of .* is full: step 4 of the training has no checkpoint.*is kept in"):
+        with pytest.raises(OutputError, match=r"disk of .* is full: step 4 of the training has no checkpoint.*kept"):
             write_checkpoint(tmp_path, {**STATE, "step": 4})
 
     state = read_checkpoint(tmp_path, "this run")
