@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 Indices = NDArray[np.int64]
 # Texts of like length go together inside pools of so many batches: fewer pad more, more make batches less random.
 _POOL_BATCHES = 32
+# oneDNN keeps its kernels and their scratch for every shape that it met: with every length that is gigabytes.
+_PAD_MULTIPLE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +59,14 @@ class Tokens:
         return found.hexdigest()
 
     def batch(self, indices: Sequence[int] | Indices) -> Batch:
-        """These texts in this order, padded to the longest, on the CPU."""
+        """These texts in this order, on the CPU, padded to the longest or a little more: few shapes, few kernels."""
         import torch
 
         chosen = np.asarray(indices, np.int64)
         lengths = self.lengths[chosen]
-        shape = (len(chosen), int(lengths.max()))
+        longest = -(-int(lengths.max()) // _PAD_MULTIPLE) * _PAD_MULTIPLE
+        # The model may have no positions past the longest text of all.
+        shape = (len(chosen), min(longest, int(self.lengths.max())))
         # [texts, longest]: where each token stands in `ids`; padding reads the text's last token and is overwritten.
         columns = np.arange(shape[1])
         is_real = columns < lengths[:, None]

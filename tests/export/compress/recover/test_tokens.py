@@ -28,9 +28,19 @@ def test_a_batch_is_what_the_encoder_pads(loaded: LoadedModel) -> None:
 
     expected = loaded.encoder.pad(loaded.encoder.encode([examples[place].text for place in (8, 0, 5)]))
     assert set(batch.inputs) == set(expected) and "token_type_ids" in expected
+    longest = expected["input_ids"].shape[1]
     for name, array in expected.items():
-        np.testing.assert_array_equal(batch.inputs[name].numpy(), array)
+        np.testing.assert_array_equal(batch.inputs[name].numpy()[:, :longest], array)
+        filling = loaded.encoder.pad_token_id if name == "input_ids" else 0
+        assert (batch.inputs[name].numpy()[:, longest:] == filling).all()
+    assert batch.inputs["input_ids"].shape[1] in {-(-longest // 8) * 8, int(tokens.lengths.max())}
     assert batch.inputs["token_type_ids"][0].any() and batch.indices.tolist() == [8, 0, 5]
+
+
+def test_no_batch_is_longer_than_the_longest_text(loaded: LoadedModel) -> None:
+    tokens = tokenize(loaded.encoder, labelled(8), 11)
+    assert int(tokens.lengths.max()) == 11
+    assert tokens.batch([int(tokens.lengths.argmax())]).inputs["input_ids"].shape == (1, 11)
 
 
 def test_texts_are_cut_and_keep_their_special_tokens(loaded: LoadedModel) -> None:
