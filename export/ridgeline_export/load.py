@@ -48,11 +48,14 @@ class LoadedModel:
     new_weights: tuple[str, ...] = ()
 
 
-def load_model(source: Source, task: str | None = None, *, new_labels: tuple[str, ...] | None = None) -> LoadedModel:
+def load_model(
+    source: Source, task: str | None = None, *, new_labels: tuple[str, ...] | None = None, keeps_others: bool = False
+) -> LoadedModel:
     """Read the model in a directory.
 
     new_labels: classes that the model is to be trained for: a head for text-classification is made where the model has
-        none for just these; None takes the model as it is
+        none for just these, in whatever order; None takes the model as it is
+    keeps_others: a head that knows more classes than these stays, too
     Raises ModelError when it is damaged or incomplete, UnsupportedModelError when Ridgeline does not export its kind,
     UsageError when the task does not exist.
     """
@@ -66,7 +69,10 @@ def load_model(source: Source, task: str | None = None, *, new_labels: tuple[str
     elif modules is None:
         modules = SentenceModules(directory, declared=False)
     config = _load_config(directory, raw)
-    has_new_head = new_labels is not None and task == "text-classification" and _set_labels(config, new_labels)
+    has_new_head = False
+    if new_labels is not None and task == "text-classification" and not _knows(config, new_labels, keeps_others):
+        _set_labels(config, new_labels)
+        has_new_head = True
     # The shape also refuses models that are no encoder, before their weights are read.
     shape = _shape(config, task)
     tokenizer = load_pretrained_tokenizer(directory)
@@ -128,12 +134,17 @@ def _is_known(model_type: str) -> bool:
     return model_type in CONFIG_MAPPING
 
 
-def _set_labels(config: Any, labels: tuple[str, ...]) -> bool:
-    """Whether the config had other labels than these; it has these now. A single one is a number, whatever its name."""
-    if len(labels) == 1 == len(config.id2label):
-        return False
-    if tuple(str(config.id2label[index]) for index in sorted(config.id2label)) == labels:
-        return False
+def _knows(config: Any, labels: tuple[str, ...], keeps_others: bool) -> bool:
+    """Whether the model has a head for these labels. A single one is a number, whatever its name."""
+    if config.architectures and not any("ForSequenceClassification" in str(name) for name in config.architectures):
+        return False  # its config names labels all the same: LABEL_0 and LABEL_1
+    own = {str(name) for name in config.id2label.values()}
+    if len(labels) == 1 == len(own):
+        return True
+    return set(labels) <= own if keeps_others else set(labels) == own
+
+
+def _set_labels(config: Any, labels: tuple[str, ...]) -> None:
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: index for index, label in enumerate(labels)}
     config.problem_type = "regression" if len(labels) == 1 else "single_label_classification"

@@ -199,3 +199,24 @@ def test_the_shape_is_that_of_the_config_json(tiny_models: Models, name: str) ->
     config = json.loads((directory / "config.json").read_text())
     known = dataclasses.asdict(ModelShape.from_config(config, "feature-extraction"))
     assert load_model(Source(directory, name), "feature-extraction").shape == known
+
+
+@pytest.mark.parametrize("labels", [("calm", "glad", "sad"), ("sad", "glad", "calm"), ("calm", "sad")])
+def test_a_trained_head_keeps_the_order_of_its_labels(tmp_path: Path, labels: tuple[str, ...]) -> None:
+    names = {0: "sad", 1: "calm", 2: "glad"}
+    ids = {name: number for number, name in names.items()}
+    source = Source(write_model(tmp_path / "model", "bert", "text-classification", id2label=names, label2id=ids), "m")
+
+    loaded = load_model(source, new_labels=labels, keeps_others=True)
+    assert loaded.labels == ("sad", "calm", "glad") and loaded.new_weights == ()
+    assert loaded.model.config.label2id == ids
+
+    exactly = load_model(source, new_labels=labels)
+    assert exactly.labels == (labels if len(labels) == 2 else loaded.labels)
+
+
+def test_labels_that_a_config_names_without_a_head_are_no_head(tmp_path: Path) -> None:
+    loaded = load_model(
+        Source(write_model(tmp_path / "model", "bert"), "m"), "text-classification", new_labels=("LABEL_0", "LABEL_1")
+    )
+    assert "classifier.weight" in loaded.new_weights

@@ -57,7 +57,7 @@ def compress(request: Request, progress: Progress | None = None) -> Outcome:
             source = find_model(request.model, request.revision)
             data = load_data(request.data)
             new_labels = data.outputs if method.family == "recover" else None
-            loaded = load_model(source, request.task, new_labels=new_labels)
+            loaded = load_model(source, request.task, new_labels=new_labels, keeps_others=True)
         entry = Entry(method=method.family, name=method.name, settings=to_dict(request.config), data=data.name)
         with run_directory(out, entry, source, fresh=request.fresh) as run:
             job = Job(
