@@ -148,7 +148,6 @@ def _set_labels(config: Any, labels: tuple[str, ...]) -> None:
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: index for index, label in enumerate(labels)}
     config.problem_type = "regression" if len(labels) == 1 else "single_label_classification"
-    return True
 
 
 def _load_weights(
