@@ -57,8 +57,7 @@ class Masks:
 
     def apply(self) -> None:
         """Zero what is masked."""
-        for name, mask in self._masks.items():
-            self._weights[name].data.mul_(mask)
+        self._zero(self._weights)
 
     def before_step(self, step: int, steps: int) -> None:
         end = max(1, round(self._gradual * steps))
@@ -71,12 +70,21 @@ class Masks:
         if step + 1 == steps and self._gradual:
             self.update(self._sparsity)
 
+    def settle(self, average: nn.Module) -> None:
+        self._zero({name: average.get_parameter(name) for name in self._masks})
+
     def state_dict(self) -> dict[str, Any]:
         return {"masks": self._masks}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._masks = dict(state["masks"])
         self.apply()
+
+    def _zero(self, weights: Mapping[str, Tensor]) -> None:
+        for name, mask in self._masks.items():
+            # Training may have moved the weights to another device since the mask was made, or back.
+            self._masks[name] = mask.to(weights[name].device)
+            weights[name].data.mul_(self._masks[name])
 
     def figures(self) -> dict[str, Any]:
         """The share of zeros in all matrices together and in each."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ridgeline_export.compress.prune.gates import Gate, Gates
 from ridgeline_export.compress.prune.importance import Taylor, by_magnitude
@@ -107,6 +107,9 @@ class Fading:
             kept = self._stages.next(self._gates, self.kept, reached / self._stages.rounds, self._scores)
             self.kept = [_of_the_first(mask, gate) for mask, gate in zip(kept, self._gates.all, strict=True)]
             self._close()
+
+    def settle(self, average: nn.Module) -> None:
+        """Gates are no weights: nothing to do."""
 
     def state_dict(self) -> dict[str, Any]:
         return {"kept": self.kept, "done": self._done, "scores": self._scores}

@@ -15,6 +15,7 @@ from ridgeline_export.compress.prune.masks import Masks
 from ridgeline_export.compress.recovery import copy_of, figures_of, recovery
 from ridgeline_export.compress.setting import setting
 from ridgeline_export.compress.training import Training
+from ridgeline_export.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +41,11 @@ class Unstructured:
 
 @handles(Unstructured, "prune", "unstructured")
 def _unstructured(config: Unstructured, job: Job) -> Outcome:
+    if config.recover and config.gradual and config.training.patience is not None:
+        raise UsageError(
+            f"--patience may keep weights of before the pruning's end, which --gradual {config.gradual:g} puts off; "
+            "give --gradual 0 with it, or no --patience"
+        )
     choose = smallest_of_all if config.scope == "global" else smallest_of_each
     original = copy_of(job.loaded)
     masks = Masks(job.loaded.model, config.sparsity, config.gradual if config.recover else 0.0, choose)

@@ -186,7 +186,7 @@ class _Run:
         import torch
 
         record, patience = self.state.record, self.training.patience
-        judged = self.model if self.state.average is None else self.state.average.module
+        judged = self.model if self.state.average is None else self._average()
         judged.eval()
         with torch.no_grad():
             judgement = self.objective.evaluate(judged)
@@ -222,7 +222,13 @@ class _Run:
         if self.state.record.weights is not None:
             self.model.load_state_dict(self.state.record.weights)
         elif self.state.average is not None:
-            self.model.load_state_dict(self.state.average.module.state_dict())
+            self.model.load_state_dict(self._average().state_dict())
+
+    def _average(self) -> Any:
+        average = self.state.average.module
+        for hook in self.hooks:
+            hook.settle(average)
+        return average
 
     def _diverged(self, what: str, step: int, rate: float) -> TrainingError:
         tries = ["a lower --learning-rate", "a smaller --clip-norm" if self.training.clip_norm else "--clip-norm 1"]

@@ -64,6 +64,10 @@ class Hook(Protocol):
         """The optimizer has stepped."""
         ...
 
+    def settle(self, average: nn.Module) -> None:
+        """Give the model's weights averaged over steps what a step gives the model's own; before they are used."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run needs; tensors, numbers, text and containers of them."""
         ...

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +15,7 @@ from ridgeline_export.compress.prune.semi_structured import SemiStructured, two_
 from ridgeline_export.compress.prune.unstructured import Unstructured, smallest_of_all, smallest_of_each
 from ridgeline_export.compress.run import Request, compress
 from ridgeline_export.compress.training import DataSettings, Training
-from ridgeline_export.errors import TargetError
+from ridgeline_export.errors import TargetError, UsageError
 from ridgeline_export.load import load_model
 from ridgeline_export.source import find_model
 from tests.models import add_sentence_modules, write_model
@@ -61,6 +64,32 @@ def test_zeros_stay_zeros_through_training(tmp_path: Path, model: Path, gradual:
     figures = json.loads((tmp_path / "out" / "compression.json").read_text())["steps"][0]["figures"]
     assert figures["zeros"] == pytest.approx(0.8, abs=1e-3)
     assert figures["recovery"]["steps"] == 6
+
+
+@pytest.mark.parametrize(
+    ("gradual", "training"), [(0.5, {"ema": 0.9}), (1.0, {"ema": 0.9}), (0.0, {"patience": 1, "evaluations": 8})]
+)
+def test_neither_an_average_nor_the_best_weights_undo_zeros(
+    tmp_path: Path, model: Path, gradual: float, training: dict[str, Any]
+) -> None:
+    config = Unstructured(sparsity=0.8, gradual=gradual, training=dataclasses.replace(SHORT, **training))
+    compress(Request(config, str(model), tmp_path / "out", DATA))
+    found = matrices(tmp_path / "out").values()
+    total = sum(weight.numel() for weight in found)
+    assert sum(int((weight == 0).sum()) for weight in found) == round(0.8 * total)
+
+
+def test_patience_and_a_schedule_of_zeros_exclude_each_other(tmp_path: Path, model: Path) -> None:
+    config = Unstructured(training=dataclasses.replace(SHORT, patience=2))
+    with pytest.raises(UsageError, match=r"--gradual 0\.5 puts off; give --gradual 0 with it, or no --patience"):
+        compress(Request(config, str(model), tmp_path / "out", DATA))
+
+
+def test_masks_follow_weights_to_another_device(model: Path) -> None:
+    loaded = load_model(find_model(str(model))).model
+    masks = Masks(loaded, 0.5, 0.0, smallest_of_all)
+    masks.settle(copy.deepcopy(loaded).to("meta"))
+    assert {mask.device.type for mask in masks.state_dict()["masks"].values()} == {"meta"}
 
 
 def test_tables_and_norms_stay_whole(tmp_path: Path, model: Path) -> None:

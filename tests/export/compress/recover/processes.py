@@ -75,6 +75,9 @@ class Count:
     def after_step(self, step: int, steps: int) -> None:
         return
 
+    def settle(self, average: torch.nn.Module) -> None:
+        return
+
     def state_dict(self) -> dict[str, Any]:
         return {"steps": self.steps}
 
