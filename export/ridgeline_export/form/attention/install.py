@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
 
 from ridgeline_export.errors import ModelError, UnsupportedModelError
 from ridgeline_export.form.attention.approximations import LAYERS, make_approximation
@@ -17,6 +18,9 @@ from ridgeline_export.form.attention.replacement import NAME, Replacement, repla
 from ridgeline_export.form.form import AttentionForm
 
 IMPLEMENTATION = "ridgeline_attention"
+# Where a model is unpickled, as in processes that train on several devices, nothing but this import comes before it.
+AttentionInterface.register(IMPLEMENTATION, attend)
+AttentionMaskInterface.register(IMPLEMENTATION, make_mask)
 
 
 def install_attention(model: Any, form: AttentionForm, extras: Mapping[str, Tensor]) -> None:
@@ -28,14 +32,10 @@ def install_attention(model: Any, form: AttentionForm, extras: Mapping[str, Tens
     Raises ModelError when form and extras do not belong to the model, UnsupportedModelError for a model in which
     nothing can take attention's place.
     """
-    from transformers import AttentionInterface, AttentionMaskInterface
-
     chosen = _chosen(model, form)
     replacements = {
         call.module: Replacement(form, _tensors(form, layer, call, extras)) for layer, call in chosen.items()
     }
-    AttentionInterface.register(IMPLEMENTATION, attend)
-    AttentionMaskInterface.register(IMPLEMENTATION, make_mask)
     remove_attention(model)
     for module, replacement in replacements.items():
         parameter = next(module.parameters())

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -226,3 +228,16 @@ def test_a_sample_to_export_from_has_more_than_one_block(tiny_models: Models, tm
     assert sample_tokens(model) == 0
     install(model, FORMS["lsh"])
     assert sample_tokens(model) > 2 * 16
+
+
+def test_a_model_runs_in_another_process(tiny_models: Models, tmp_path: Path) -> None:
+    model = load(tiny_models("bert"))
+    install(model, LOCAL)
+    inputs = batch()
+    torch.save((model, inputs), tmp_path / "model.pt")
+    run = (
+        "import sys, torch; model, inputs = torch.load(sys.argv[1], weights_only=False); "
+        "torch.save(model(**inputs)[0].detach(), sys.argv[2])"
+    )
+    subprocess.run([sys.executable, "-c", run, tmp_path / "model.pt", tmp_path / "answer.pt"], check=True)
+    torch.testing.assert_close(torch.load(tmp_path / "answer.pt"), answer(model, inputs))
