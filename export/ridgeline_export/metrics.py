@@ -68,11 +68,20 @@ def pairwise(unit: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def spearman(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Rank correlation of two lists of numbers; NaN for fewer than two."""
-    if len(a) < 2:
+    """Rank correlation of two lists of numbers, equal ones at the middle of their ranks.
+
+    NaN for fewer than two, for a list of equal numbers, and where one is not a number
+    """
+    if np.isnan(a).any() or np.isnan(b).any():
         return float("nan")
-    ranks = [np.argsort(np.argsort(x, kind="stable"), kind="stable") for x in (a, b)]
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    x, y = (ranks - (len(ranks) + 1) / 2 for ranks in (_ranks(a), _ranks(b)))
+    scale = np.sqrt((x @ x) * (y @ y))
+    return float(np.clip(x @ y / scale, -1.0, 1.0)) if scale > 0 else float("nan")
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[places])
 
 
 def neighbour_recall(expected: NDArray[np.float64], given: NDArray[np.float64], neighbours: int = 10) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ridgeline_export.load import LoadedModel
-from ridgeline_export.metrics import compare, neighbour_recall, pool
+from ridgeline_export.metrics import compare, neighbour_recall, pool, spearman
 from ridgeline_export.sentence_modules import SentenceModules
 
 
@@ -96,3 +96,12 @@ def test_neighbours_are_recalled_whatever_the_width() -> None:
     assert neighbour_recall(a, shuffled, neighbours=2) == pytest.approx(np.mean(overlap))
     assert math.isnan(neighbour_recall(a[:1], a[:1]))
     assert math.isnan(neighbour_recall(a, np.full((7, 2), np.nan)))
+
+
+def test_equal_numbers_have_equal_ranks() -> None:
+    few, many = np.array([0.0, 0.0, 0.0, 1.0]), np.array([1.0, 2.0, 3.0, 4.0])
+    assert spearman(few, many) == spearman(few, many[[2, 1, 0, 3]]) == pytest.approx(0.7745967)
+    assert spearman(many, many) == pytest.approx(1.0)
+    assert math.isnan(spearman(few, np.ones(4)))
+    assert math.isnan(spearman(few, np.array([1.0, 2.0, math.nan, 3.0])))
+    assert math.isnan(spearman(few[:1], many[:1]))
