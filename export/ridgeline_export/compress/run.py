@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ridgeline_export.compress.contents import data_digest, model_digest
 from ridgeline_export.compress.data.load import load_data
 from ridgeline_export.compress.journal import Entry, read_journal
 from ridgeline_export.compress.method import Job, Outcome, method_of
 from ridgeline_export.compress.progress import Progress, Silent
-from ridgeline_export.compress.rundir import KEPT, REPORT, run_directory
+from ridgeline_export.compress.rundir import KEPT, run_directory
 from ridgeline_export.compress.save import save_model
 from ridgeline_export.compress.setting import to_dict
-from ridgeline_export.compress.training import DataSettings
+from ridgeline_export.compress.training import DataSettings, Training
 from ridgeline_export.errors import ExportError, OutputError, disk_full
 from ridgeline_export.form.extras import read_extras
 from ridgeline_export.form.form import read_form
@@ -36,6 +37,7 @@ class Request:
     out:    directory to make; must not exist
     task:   None to infer it from the model's config
     fresh:  forget what an earlier, killed run of the same command left
+    settings: as the journal tells the config's; None for just these
     """
 
     config: Any
@@ -45,12 +47,15 @@ class Request:
     task: str | None = None
     revision: str | None = None
     fresh: bool = False
+    settings: Mapping[str, Any] | None = None
 
 
 def compress(request: Request, progress: Progress | None = None) -> Outcome:
     """Compress a model. Raises ExportError, after which OUT is absent and what is needed to go on is kept."""
     progress = progress or Silent()
     method = method_of(request.config)
+    _check_devices(request.config)
+    settings = to_dict(request.config) if request.settings is None else request.settings
     out = Path(os.path.abspath(request.out))
     with disk_errors(out), workspace(out) as directory:
         with progress.stage("Loading the model"):
@@ -58,8 +63,9 @@ def compress(request: Request, progress: Progress | None = None) -> Outcome:
             data = load_data(request.data)
             new_labels = data.outputs if method.family == "recover" else None
             loaded = load_model(source, request.task, new_labels=new_labels, keeps_others=True)
-        entry = Entry(method=method.family, name=method.name, settings=to_dict(request.config), data=data.name)
-        with run_directory(out, entry, source, fresh=request.fresh) as run:
+            contents = {"the model": model_digest(source.directory), "the data": data_digest(data)}
+        entry = Entry(method=method.family, name=method.name, settings=settings, data=data.name)
+        with run_directory(out, entry, contents, task=loaded.task, fresh=request.fresh) as run:
             job = Job(
                 loaded=loaded,
                 form=read_form(loaded.model.config),
@@ -73,11 +79,20 @@ def compress(request: Request, progress: Progress | None = None) -> Outcome:
             with progress.stage("Writing the model"):
                 done = entry.finished(outcome, run.seconds_before + time.monotonic() - began)
                 if (kept := run.path / KEPT).is_dir():
-                    shutil.copytree(kept, directory / REPORT)
+                    shutil.copytree(kept, directory, dirs_exist_ok=True)
                 save_model(job, directory, [*read_journal(source.directory), done])
                 publish(directory, out)
             run.finish()
     return outcome
+
+
+def _check_devices(config: Any) -> None:
+    """Raises UsageError when the config's training asks for devices that are not there."""
+    training = getattr(config, "training", None)
+    if isinstance(training, Training):
+        from ridgeline_export.compress.recover.devices import check_devices
+
+        check_devices(training.devices)
 
 
 @contextmanager

@@ -8,16 +8,16 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ridgeline_export.compress.journal import Entry
 from ridgeline_export.errors import OutputError
-from ridgeline_export.source import Source
 
-# What a handler puts into the first, beside its checkpoints, lies in the second, inside OUT.
+# What a handler puts into this, beside its checkpoints, lies in OUT afterwards.
 KEPT = "keep"
+# Inside OUT, and made anew by every report.
 REPORT = "report"
 _REQUEST = "request.json"
 _CLOCK = "seconds"
@@ -37,10 +37,13 @@ class RunDirectory:
 
 
 @contextlib.contextmanager
-def run_directory(out: Path, entry: Entry, source: Source, *, fresh: bool) -> Iterator[RunDirectory]:
+def run_directory(
+    out: Path, entry: Entry, contents: Mapping[str, str], *, task: str | None = None, fresh: bool
+) -> Iterator[RunDirectory]:
     """`.OUT.run` beside OUT: made anew, or the one that a killed run of the same command left.
 
-    fresh: begin from the start whatever there is
+    contents: digests of what the command reads, by what people call it
+    fresh:    begin from the start whatever there is
     Raises OutputError when another run works in it, or when a different command left it.
     """
     path = out.parent / f".{out.name}.run"
@@ -49,7 +52,8 @@ def run_directory(out: Path, entry: Entry, source: Source, *, fresh: bool) -> It
         "name": entry.name,
         "settings": dict(entry.settings),
         "data": entry.data,
-        "model": str(source.directory.resolve()),
+        "task": task,
+        "contents": dict(contents),
     }
     try:
         path.mkdir(exist_ok=True)
@@ -86,11 +90,31 @@ def _claim(path: Path, request: dict[str, object], out: Path, fresh: bool) -> No
         partial = path / f"{_REQUEST}.partial"
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, file)
-    elif file.read_text(encoding="utf-8") != text:
+    elif (before := file.read_text(encoding="utf-8")) != text:
+        changed = _changed_contents(before, request)
+        if changed:
+            left = (
+                f"the checkpoints of this command to {out}, but {' and '.join(changed)} changed since; put back what "
+                "was there to finish it"
+            )
+        else:
+            left = f"the checkpoints of another compression to {out}; run that command again to finish it"
         raise OutputError(
-            f"{path} holds the checkpoints of another compression to {out}; run that command again to finish it, give "
-            "--fresh to forget it, or choose another OUT"
+            f"{path} holds {left}, give --fresh to forget it (a recipe's step: remove that directory, since --fresh "
+            "is for all steps), or choose another OUT"
         )
+
+
+def _changed_contents(before: str, request: dict[str, object]) -> list[str]:
+    """What the same command reads otherwise than before, in words; none for another command."""
+    try:
+        old = json.loads(before)
+        contents = old.pop("contents")
+    except (ValueError, AttributeError, KeyError):
+        return []
+    now = json.loads(json.dumps(request))
+    found = now.pop("contents")
+    return [name for name in found if contents.get(name) != found[name]] if old == now else []
 
 
 def _seconds(path: Path) -> float:
@@ -102,5 +126,5 @@ def _seconds(path: Path) -> float:
 
 def _remove_if_useless(path: Path) -> None:
     """A run that failed before it had anything to keep leaves nothing."""
-    if {entry.name for entry in path.iterdir()} <= {_REQUEST, _CLOCK}:
+    if {entry.relative_to(path) for entry in path.rglob("*") if not entry.is_dir()} <= {Path(_REQUEST), Path(_CLOCK)}:
         shutil.rmtree(path, ignore_errors=True)

@@ -183,7 +183,7 @@ def _parsed(value: Any, kind: type, what: str) -> Any:
                 raise ValueError
             return int(value)
         return kind(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UsageError(f"{what} is {value!r}; it must be {_A[kind]}") from None
 
 

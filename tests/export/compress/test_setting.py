@@ -51,6 +51,7 @@ def test_a_config_goes_through_json_and_back() -> None:
         ({}, r"the test needs count: How many."),
         ({"count": 0}, r"the test: count is 0; it must be at least 1"),
         ({"count": 1.5}, r"count is 1.5; it must be a whole number"),
+        ({"count": float("inf")}, r"count is inf; it must be a whole number"),
         ({"count": True}, r"count is True; it must be a whole number"),
         ({"count": "x"}, r"count is 'x'; it must be a whole number"),
         ({"count": 1, "kind": "c"}, r"kind is 'c'; there are: a, b"),

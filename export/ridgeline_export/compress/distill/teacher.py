@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ridgeline_export.compress.contents import add_tensors
 from ridgeline_export.compress.distill.cache import Row, TeacherCache
 from ridgeline_export.compress.distill.seen import Seen, Wanted, observe
 from ridgeline_export.compress.progress import Progress
@@ -132,9 +133,7 @@ def _key(loaded: LoadedModel, wanted: Wanted, tokens: Tokens, training: Training
     import torch
 
     found = hashlib.sha256()
-    for name, tensor in sorted(loaded.model.state_dict().items()):
-        found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    add_tensors(found, loaded.model.state_dict())
     config = {key: value for key, value in loaded.model.config.to_dict().items() if key != "_name_or_path"}
     settings = (loaded.task, loaded.modules and (loaded.modules.pooling, loaded.modules.normalize))
     found.update(repr((sorted(config.items(), key=str), settings, wanted, training.precision)).encode())

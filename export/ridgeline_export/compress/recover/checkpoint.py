@@ -60,8 +60,8 @@ def read_checkpoint(directory: Path, identity: str) -> dict[str, Any] | None:
         raise TrainingError(f"the checkpoint {path} is damaged ({summary(error)}); train anew with --fresh") from error
     if found != identity:
         raise TrainingError(
-            f"the checkpoint {path} is of another run: its settings, its training texts or the model's shape differ "
-            "from this one's; put back what was changed to go on from it, or train anew with --fresh"
+            f"the checkpoint {path} is of another run: its settings, its training texts or the model that it began "
+            "with differ from this one's; put back what was changed to go on from it, or train anew with --fresh"
         )
     return state
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ridgeline_export.compress.contents import add_tensors
 from ridgeline_export.compress.recover.checkpoint import read_checkpoint, write_checkpoint
 from ridgeline_export.compress.recover.objective import Hook, Judgement, Objective
 from ridgeline_export.compress.recover.tokens import Tokens
@@ -95,7 +96,7 @@ class State:
 
 
 def identity_of(model: Any, objective: Objective, tokens: Tokens, training: Training) -> str:
-    """A digest of what a run's checkpoints belong to: settings, texts, and the shapes of what is trained."""
+    """A digest of what a run's checkpoints belong to: settings, texts, and what is trained, as it is before."""
     modules = [model] if objective.modules is None else [model, objective.modules]
     described = {
         "training": {name: value for name, value in to_dict(training).items() if name not in _FREE},
@@ -107,4 +108,7 @@ def identity_of(model: Any, objective: Objective, tokens: Tokens, training: Trai
             for name, parameter in module.named_parameters()
         ],
     }
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    # A pooler that embeds nothing may be missing in the files, and is another one every time then.
+    add_tensors(digest, {name: value for name, value in model.state_dict().items() if not name.startswith("pooler.")})
+    return digest.hexdigest()

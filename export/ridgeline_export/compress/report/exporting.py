@@ -19,6 +19,7 @@ from pathlib import Path
 import ridgeline_export
 from ridgeline_estimate.host import cache_directory, write_whole
 from ridgeline_export.bundle import Bundle, BundleError, Variant, read_bundle
+from ridgeline_export.compress.contents import model_digest
 from ridgeline_export.compress.data.data import Data, Example
 from ridgeline_export.compress.progress import Progress
 from ridgeline_export.config import ExportOptions, Fp32, PackedFp32, VariantConfig, parse_variants
@@ -26,8 +27,6 @@ from ridgeline_export.corpus import MIN_TEXTS, Split, split_of
 from ridgeline_export.errors import ExportError, OutputError
 from ridgeline_export.source import Source, find_model
 
-# Neither of the model nor made from it.
-_LEFT_OUT = ("report", "compression.json", "README.md")
 _PACKAGES = ("ridgeline", "torch", "transformers", "onnxscript", "onnxruntime", "nncf")
 # Texts that calibrate and that an export's own gate asks, cut to what tells the activations' ranges.
 _TEXTS, _CHARACTERS, _GATE_TEXTS, _LEAST_OF_A_SPLIT = 2000, 2000, 128, 16
@@ -91,19 +90,6 @@ def export_once(
         exported = Exported(source, read_bundle(place), digest, failures)
     os.utime(place)
     return exported
-
-
-def model_digest(directory: Path) -> str:
-    """Of a model directory's files, by name and content."""
-    digest = hashlib.sha256()
-    for path in sorted(directory.rglob("*")):
-        relative = path.relative_to(directory)
-        if not path.is_file() or relative.parts[0] in _LEFT_OUT or any(part.startswith(".") for part in relative.parts):
-            continue
-        with open(path, "rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{relative}\0{content}\n".encode())
-    return digest.hexdigest()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,16 +59,21 @@ def test_it_learns_and_tells_how_it_goes(classifier: LoadedModel, tmp_path: Path
 
 
 def test_a_finished_run_is_taken_as_it_is(classifier: LoadedModel, tmp_path: Path) -> None:
+    start = copy.deepcopy(classifier.model.state_dict())
     first = run(classifier, tmp_path, max_steps=4, ema=0.5)
-    weights = {name: value.clone() for name, value in classifier.model.state_dict().items()}
-    with torch.no_grad():
-        for parameter in classifier.model.parameters():
-            parameter.add_(1)
+    weights = copy.deepcopy(classifier.model.state_dict())
+    classifier.model.load_state_dict(start)
 
     again = run(classifier, tmp_path, max_steps=4, ema=0.5)
 
     assert again.resumed_at == again.steps == 4 and again.best == first.best and again.history == first.history
     assert all(torch.equal(value, weights[name]) for name, value in classifier.model.state_dict().items())
+
+
+def test_a_run_of_other_weights_is_not_gone_on_with(classifier: LoadedModel, tmp_path: Path) -> None:
+    run(classifier, tmp_path, max_steps=2)
+    with pytest.raises(TrainingError, match="the model that it began with differ"):
+        run(classifier, tmp_path, max_steps=2)
 
 
 def test_what_training_is_random_about_leaves_no_trace(classifier: LoadedModel, tmp_path: Path) -> None:
