@@ -26,17 +26,21 @@ def recovery(
     Raises TrainingError when training cannot go on, UsageError when the losses do not fit the model.
     """
     from ridgeline_export.compress.distill.distill import without_dropout
+    from ridgeline_export.compress.distill.examples import training_examples
     from ridgeline_export.compress.distill.objective import make_objective
     from ridgeline_export.compress.recover.loop import train
 
     training = without_dropout(training)
     directory = job.directory / _DIRECTORY
     directory.mkdir(exist_ok=True)
-    objective: Objective = make_objective(original, job.loaded, losses, job.data, training, directory, job.progress)
+    examples = training_examples(job.loaded, job.data)
+    objective: Objective = make_objective(
+        original, job.loaded, losses, job.data, training, directory, job.progress, examples=examples
+    )
     return train(
         job.loaded.model,
         objective,
-        job.data.training,
+        examples,
         job.loaded,
         training,
         directory,

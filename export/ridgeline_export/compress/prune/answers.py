@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ridgeline_export.compress.data.data import Example
+from ridgeline_export.compress.distill.examples import asked
 from ridgeline_export.compress.recover.tokens import sorted_batches, tokenize
 from ridgeline_export.load import LoadedModel
 
@@ -64,7 +65,11 @@ class Answers:
 def questions(
     loaded: LoadedModel, examples: Sequence[Example], max_tokens: int, seed: int, device: torch.device
 ) -> Iterator[Question]:
-    """All examples in batches of texts of like length; for fill-mask some tokens are masked, always the same ones."""
+    """All examples in batches of texts of like length; for fill-mask some tokens are masked, always the same ones.
+
+    Plain texts are asked in pairs where the task takes pairs.
+    """
+    examples = asked(loaded, examples)
     tokens = tokenize(loaded.encoder, examples, max_tokens)
     generator = torch.Generator().manual_seed(seed)
     labels = _labels(loaded, examples)

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ridgeline_export.compress.distill.examples import training_examples
 from ridgeline_export.compress.method import Job
 from ridgeline_export.compress.recover.objective import Objective
 from ridgeline_export.compress.recover.plots import draw
 from ridgeline_export.compress.recover.range_test import RangeTest, range_test
 from ridgeline_export.compress.recover.search import Trial, best_in, best_of, search
 from ridgeline_export.compress.recover.tokens import tokenize
+from ridgeline_export.compress.rundir import KEPT
 from ridgeline_export.compress.training import OPTIMIZERS, SCHEDULES, Training
 
 NAME = "find"
@@ -33,12 +35,12 @@ def find(
 ) -> Findings:
     """A range test of each optimizer, then the search; the job's model stays as it is.
 
-    Tables, curves and plots are kept beside the result, in report/find/. A killed search goes on where it was.
+    Tables, curves and plots are kept beside the result, in OUT/find/. A killed search goes on where it was.
     Raises UsageError when optuna or matplotlib is missing, TrainingError when nothing can be trained.
     """
-    out = job.directory / "keep" / NAME
+    out = job.directory / KEPT / NAME
     out.mkdir(parents=True, exist_ok=True)
-    tokens = tokenize(job.loaded.encoder, job.data.training, training.max_tokens, labels)
+    tokens = tokenize(job.loaded.encoder, training_examples(job.loaded, job.data), training.max_tokens, labels)
     model, progress = job.loaded.model, job.progress
     tests = []
     for optimizer in OPTIMIZERS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from ridgeline_export.compress.training import Training
 from ridgeline_export.errors import UsageError
 
 if TYPE_CHECKING:
+    from ridgeline_export.compress.data.data import Example
     from ridgeline_export.compress.recover.objective import Objective
 
 TOWARDS = ("auto", "labels", "teacher", "masks")
@@ -46,13 +47,16 @@ def recover(config: Recover, job: Job) -> Outcome:
 
     Raises UsageError when there is nothing to train towards, and what training raises.
     """
+    from ridgeline_export.compress.distill.distill import without_dropout
+    from ridgeline_export.compress.distill.examples import training_examples
     from ridgeline_export.compress.recover.loop import train
     from ridgeline_export.compress.recovery import figures_of
 
     towards = _towards(config, job)
     directory = job.directory / "training"
-    objective = _objective(config, job, towards)
-    training = config.training
+    training = without_dropout(config.training) if towards == "teacher" else config.training
+    examples = training_examples(job.loaded, job.data)
+    objective = _objective(config, training, job, examples, towards)
     found: Mapping[str, Any] = {}
     names = job.loaded.labels if towards != "masks" else None
     if config.find:
@@ -60,11 +64,9 @@ def recover(config: Recover, job: Job) -> Outcome:
 
         findings = find(job, objective, training, names, config.find_trials, config.find_steps)
         training, found = findings.training, findings.figures
-    trained = train(
-        job.loaded.model, objective, job.data.training, job.loaded, training, directory, job.progress, labels=names
-    )
+    trained = train(job.loaded.model, objective, examples, job.loaded, training, directory, job.progress, labels=names)
     return Outcome(
-        f"trained for {trained.steps} steps on {len(job.data.training)} texts towards {_TOLD[towards]}: "
+        f"trained for {trained.steps} steps on {len(examples)} texts towards {_TOLD[towards]}: "
         f"{trained.best.name.replace('_', ' ')} {trained.best.figure:.4f} on validation texts",
         {"towards": towards, **figures_of(trained), **found},
     )
@@ -105,16 +107,17 @@ def _towards(config: Recover, job: Job) -> str:
     return chosen
 
 
-def _objective(config: Recover, job: Job, towards: str) -> Objective:
+def _objective(config: Recover, training: Training, job: Job, examples: Sequence[Example], towards: str) -> Objective:
+    from ridgeline_export.compress.distill.examples import asked
     from ridgeline_export.compress.recover.head import initialize_head
     from ridgeline_export.compress.recover.labels import LabelObjective
     from ridgeline_export.compress.recover.mlm import masked_objective
     from ridgeline_export.compress.recover.tokens import tokenize
 
-    loaded, training = job.loaded, config.training
+    loaded = job.loaded
     names = loaded.labels if towards != "masks" else None
     if loaded.new_weights:
-        known = tokenize(loaded.encoder, job.data.training, training.max_tokens, names).labels
+        known = tokenize(loaded.encoder, examples, training.max_tokens, names).labels
         if known is not None:
             initialize_head(loaded.model, loaded.new_weights, known, training.seed)
     if towards == "teacher":
@@ -125,8 +128,10 @@ def _objective(config: Recover, job: Job, towards: str) -> Objective:
         assert config.teacher is not None
         with job.progress.stage("Loading the teacher"):
             teacher = load_model(find_model(config.teacher), loaded.task)
-        return make_objective(teacher, loaded, config.losses, job.data, training, job.directory, job.progress)
-    validation = tokenize(loaded.encoder, job.data.validation, training.max_tokens, names)
+        return make_objective(
+            teacher, loaded, config.losses, job.data, training, job.directory, job.progress, examples=examples
+        )
+    validation = tokenize(loaded.encoder, asked(loaded, job.data.validation), training.max_tokens, names)
     if towards == "masks":
         return masked_objective(loaded, validation)
     return LabelObjective(validation, training.label_smoothing)

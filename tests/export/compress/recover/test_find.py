@@ -108,7 +108,7 @@ def test_findings_are_kept_with_their_plots_and_train_with_the_winner(
     job: Any = SimpleNamespace(
         directory=tmp_path,
         progress=progress,
-        loaded=SimpleNamespace(model=Bag(), encoder=None),
+        loaded=SimpleNamespace(model=Bag(), encoder=None, task="feature-extraction", labels=None),
         data=SimpleNamespace(training=()),
     )
     monkeypatch.setattr("ridgeline_export.compress.recover.find.tokenize", lambda *_: tokens())
