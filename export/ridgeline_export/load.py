@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ridgeline_export.errors import ModelError, UnsupportedModelError, summary
+from ridgeline_export.form.form import KEY, read_form
 from ridgeline_export.form.restore import restore
 from ridgeline_export.sentence_modules import SentenceModules, read_sentence_modules
 from ridgeline_export.source import Source
@@ -69,6 +71,7 @@ def load_model(
     elif modules is None:
         modules = SentenceModules(directory, declared=False)
     config = _load_config(directory, raw)
+    read_form(config)
     has_new_head = False
     if new_labels is not None and task == "text-classification" and not _knows(config, new_labels, keeps_others):
         _set_labels(config, new_labels)
@@ -275,7 +278,17 @@ def _shape(config: Any, task: str) -> dict[str, Any]:
     from ridgeline_estimate.errors import ShapeError
     from ridgeline_estimate.shape import ModelShape
 
+    def shape(fields: dict[str, Any]) -> dict[str, Any]:
+        return dataclasses.asdict(ModelShape.from_config(fields, task, is_complete=True))
+
+    fields = config.to_dict()
     try:
-        return dataclasses.asdict(ModelShape.from_config(config.to_dict(), task, is_complete=True))
+        return shape(fields)
     except ShapeError as error:
+        if fields.pop(KEY, None) is not None:
+            with suppress(ShapeError):
+                shape(fields)
+                raise ModelError(
+                    f"config.json's '{KEY}' does not belong to this model: {summary(error)}; compress the model again"
+                ) from error
         raise UnsupportedModelError(f"'{config.model_type}' is no text encoder: {summary(error)}") from error

@@ -220,3 +220,20 @@ def test_labels_that_a_config_names_without_a_head_are_no_head(tmp_path: Path) -
         Source(write_model(tmp_path / "model", "bert"), "m"), "text-classification", new_labels=("LABEL_0", "LABEL_1")
     )
     assert "classifier.weight" in loaded.new_weights
+
+
+@pytest.mark.parametrize(
+    ("form", "sentence"),
+    [
+        ({"format": 99}, "format 99; this version of Ridgeline reads formats up to"),
+        ({"layers": [{"heads": [0], "ffn": 4}]}, "'ridgeline' does not describe a compressed model"),
+        ({"format": 1, "layers": [{"heads": [99], "ffn": 4}] * 2}, "'ridgeline' does not belong to this model"),
+    ],
+)
+def test_what_is_wrong_with_a_compressed_models_form_is_said(
+    copy: Callable[..., Path], form: dict[str, Any], sentence: str
+) -> None:
+    directory = copy()
+    _change(directory / "config.json", ridgeline=form)
+    with pytest.raises(ModelError, match=sentence):
+        load_model(Source(directory, "tiny"))
