@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,9 @@ from typing import Any
 from ridgeline_export.compress.data.data import Example
 from ridgeline_export.errors import UsageError
 
+# The csv module refuses a field of more than 131,072 characters, which a document may have.
+_LONGEST_FIELD = 2**31 - 1
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SUFFIXES = (".txt", ".jsonl", ".csv", ".tsv")
 
 
@@ -24,7 +29,8 @@ def read_examples(path: Path) -> list[Example]:
     if path.suffix not in _SUFFIXES:
         raise UsageError(f"{path} ends with '{path.suffix}'; files of texts end with one of: {', '.join(_SUFFIXES)}")
     try:
-        with open(path, encoding="utf-8", newline="" if path.suffix in (".csv", ".tsv") else None) as file:
+        # Excel's UTF-8 begins with a byte-order mark, which is no part of the text.
+        with open(path, encoding="utf-8-sig", newline="" if path.suffix in (".csv", ".tsv") else None) as file:
             if path.suffix == ".txt":
                 return [Example(line.strip()) for line in file if line.strip()]
             rows = _json_rows(path, file) if path.suffix == ".jsonl" else _table_rows(path, file)
@@ -53,6 +59,7 @@ def _json_rows(path: Path, lines: Any) -> Iterator[tuple[int, Mapping[str, Any]]
 
 
 def _table_rows(path: Path, file: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    csv.field_size_limit(_LONGEST_FIELD)
     table = csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
     if "text" not in (table.fieldnames or ()):
         raise UsageError(
@@ -67,6 +74,13 @@ def _example(path: Path, number: int, row: Mapping[str, Any]) -> Example | None:
     text, pair, label = row.get("text"), row.get("text_pair"), row.get("label")
     if not isinstance(text, str) or not isinstance(pair, str | None):
         raise UsageError(f"{path}, line {number} has no text; 'text' must be a string, and so must 'text_pair'")
+    if any(_SURROGATE.search(each) for each in (text, pair, label) if isinstance(each, str)):
+        raise UsageError(
+            f"{path}, line {number} has half of a surrogate pair (\\ud800 to \\udfff alone), which is no character; "
+            "remove it, or write the character itself"
+        )
+    if isinstance(label, float) and not math.isfinite(label):
+        raise UsageError(f"{path}, line {number} has the label {label}; a number to regress to must be finite")
     if isinstance(label, bool | int):
         label = str(label)
     if not isinstance(label, str | float | None):

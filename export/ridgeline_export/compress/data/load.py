@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ridgeline_estimate.host import cache_directory, write_whole
-from ridgeline_export.compress.data.data import Data, Example
+from ridgeline_export.compress.data.data import Data, Example, key_of
 from ridgeline_export.compress.data.files import read_examples
 from ridgeline_export.compress.training import DataSettings
 from ridgeline_export.docstrings import documents, installed_packages, standard_library
@@ -53,6 +53,13 @@ def _check(data: Data) -> None:
             f"--data {data.name} has {len(data.examples)} distinct texts; training and judging need at least "
             f"{MIN_TEXTS}, and thousands do better"
         )
+    for purpose, examples, least in (
+        ("training", data.training, 1),
+        ("validation", data.validation, _LEAST_JUDGED),
+        ("judging", data.quality, 0 if data.held_out is not None else _LEAST_JUDGED),
+    ):
+        if len(examples) < least:
+            raise UsageError(_too_few(data, purpose, len(examples), least))
     if len(data.quality) < _LEAST_JUDGED:
         raise UsageError(
             f"--held-out has {len(data.quality)} texts that are not among those of --data; judging needs at least "
@@ -64,6 +71,20 @@ def _check(data: Data) -> None:
             f"--held-out has the label '{min(map(str, unlike))}', which no example of --data has; it has: "
             f"{', '.join(data.labels)}"
         )
+
+
+def _too_few(data: Data, purpose: str, count: int, least: int) -> str:
+    texts = len({key_of(example.text) for example in data.examples})
+    what, advice = "it is split by a hash of each text", "give more texts"
+    if any(not isinstance(example.text, str) for example in data.examples):
+        what = f"pairs are split by a hash of their first text, and there are {texts} distinct first texts"
+        advice = "give pairs of more first texts"
+    if purpose == "judging":
+        advice += ", or a --held-out file to judge on"
+    return (
+        f"of {len(data.examples)} examples of --data {data.name} {count} are for {purpose}, which needs at least "
+        f"{least}: {what}; {advice}"
+    )
 
 
 def _distinct(examples: Iterable[Example]) -> tuple[Example, ...]:

@@ -62,6 +62,28 @@ def test_the_standard_library_has_ten_labels() -> None:
 
 
 @pytest.mark.parametrize(
+    ("purpose", "others", "is_held_out"),
+    [("judging", "quality", False), ("validation", "validation", False), ("validation", "validation", True),
+     ("training", "training", False)],
+)  # fmt: skip
+def test_pairs_of_few_first_texts_that_leave_a_split_empty_are_refused(
+    tmp_path: Path, purpose: str, others: str, is_held_out: bool
+) -> None:
+    queries = Data("queries", tuple(Example(f"query {number}") for number in range(40)), DataSettings())
+    first = [str(each.text) for each in queries.examples if each not in getattr(queries, others)]
+    rows = [f'{{"text": "{text}", "text_pair": "answer {n}"}}' for n in range(20) for text in first]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(rows))
+    (tmp_path / "judge.txt").write_text("\n".join(f"judged {number}" for number in range(40)))
+    held_out = tmp_path / "judge.txt" if is_held_out else None
+    with pytest.raises(UsageError) as caught:
+        load_data(DataSettings(data=str(tmp_path / "pairs.jsonl"), held_out=held_out))
+    sentence = f"of {len(rows)} examples of --data pairs.jsonl 0 are for {purpose}, which needs at least"
+    assert sentence in str(caught.value)
+    assert f"pairs are split by a hash of their first text, and there are {len(first)} distinct" in str(caught.value)
+    assert ("--held-out" in str(caught.value)) == (purpose == "judging")
+
+
+@pytest.mark.parametrize(
     ("settings", "sentence"),
     [
         ({"data": "nowhere"}, r"--data is 'nowhere', which is no file; give .* stdlib-labels"),

@@ -36,6 +36,21 @@ def test_tables_with_quotes_and_line_breaks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "content"), [("a.txt", "one\n"), ("a.csv", "text\none\n"), ("a.jsonl", '{"text": "one"}\n')]
+)
+def test_a_byte_order_mark_is_no_text(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8-sig")
+    assert read_examples(tmp_path / name) == [Example("one")]
+
+
+def test_whole_characters_and_long_fields_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "\\ud83d\\ude00"}\n')
+    assert read_examples(tmp_path / "a.jsonl") == [Example("\N{GRINNING FACE}")]
+    (tmp_path / "a.csv").write_text("text\n" + "word " * 40_000)
+    assert read_examples(tmp_path / "a.csv") == [Example(("word " * 40_000).strip())]
+
+
+@pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
         ("a.parquet", b"", r"ends with '.parquet'; files of texts end with one of: .txt, .jsonl, .csv, .tsv"),
@@ -45,6 +60,15 @@ def test_tables_with_quotes_and_line_breaks(tmp_path: Path) -> None:
         ("a.jsonl", b'{"text": "a", "label": ["x"]}\n', r"line 1 has the label \['x'\]"),
         ("a.jsonl", b'{"text": "a", "label": "x"}\n{"text": "b"}\n', r"some lines have a label and others none"),
         ("a.jsonl", b'{"text": "a", "label": "x"}\n{"text": "b", "label": 0.5}\n', r"labels are names and numbers"),
+        (
+            "a.jsonl",
+            b'{"text": "a", "label": 1.5}\n{"text": "b", "label": NaN}\n',
+            r"line 2 has the label nan; .* finite",
+        ),
+        ("a.jsonl", b'{"text": "a", "label": -Infinity}\n', r"line 1 has the label -inf"),
+        ("a.jsonl", b'{"text": "a \\ud800"}\n', r"line 1 has half of a surrogate pair"),
+        ("a.jsonl", b'{"text": "a", "text_pair": "\\udfff"}\n', r"line 1 has half of a surrogate pair"),
+        ("a.jsonl", b'{"text": "a", "label": "\\udc00"}\n', r"line 1 has half of a surrogate pair"),
         ("a.csv", b"a,b\n1,2\n", r"has the columns a, b; its first line must name: text"),
         ("a.csv", b"", r"has the columns none"),
         ("a.txt", b"\xff\xfe", r"is not UTF-8 text \(byte 0\); save it as UTF-8"),
