@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from ridgeline_export.compress.data.data import Example
 from ridgeline_export.compress.method import Outcome
+from ridgeline_export.compress.prune.structured import Structured
+from ridgeline_export.compress.prune.unstructured import Unstructured
+from ridgeline_export.compress.recover.dropout import dropout_of
 from ridgeline_export.compress.recover.recover import Recover
+from ridgeline_export.compress.recover.tokens import Tokens, tokenize
 from ridgeline_export.compress.run import Request, compress
 from ridgeline_export.compress.training import DataSettings, Training
 from ridgeline_export.errors import UsageError
@@ -97,6 +102,64 @@ def test_a_fill_mask_model_learns_plain_text(
     history = outcome.figures["history"]
     assert outcome.figures["towards"] == "masks" and history[-1]["log_likelihood"] > history[0]["log_likelihood"]
     assert load(tmp_path / "out").task == "fill-mask"
+
+
+@pytest.mark.parametrize("method", ["recover", "prune", "importance"])
+def test_question_answering_is_trained_and_asked_in_pairs(
+    tiny_models: Callable[..., Path],
+    data: Callable[[str], DataSettings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+) -> None:
+    model, seen = tiny_models("bert", "question-answering"), []
+
+    def noted(encoder: Any, examples: Sequence[Example], *others: Any) -> Tokens:
+        seen.extend(example.text for example in examples)
+        return tokenize(encoder, examples, *others)
+
+    for module in ("recover.loop", "prune.answers", "distill.objective", "distill.evaluation"):
+        monkeypatch.setattr(f"ridgeline_export.compress.{module}.tokenize", noted)
+    training = Training(**TRAINING, max_steps=1)
+    config = {
+        "recover": Recover(teacher=str(model), training=training),
+        "prune": Unstructured(training=training),
+        "importance": Structured(keep_heads=0.5, recover=False),
+    }[method]
+    compress(Request(config, str(model), tmp_path / "out", data("texts")))
+    assert seen and all(isinstance(text, tuple) for text in seen)
+
+
+@pytest.mark.parametrize(("dropout", "seen"), [(None, 0.0), (0.2, 0.2)])
+def test_a_teachers_answers_are_learned_without_dropout(
+    embedding_model: Path,
+    data: Callable[[str], DataSettings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dropout: float | None,
+    seen: float,
+) -> None:
+    given: list[float | None] = []
+
+    def noted(model: Any, share: float | None) -> Any:
+        given.append(share)
+        return dropout_of(model, share)
+
+    monkeypatch.setattr("ridgeline_export.compress.recover.fit.dropout_of", noted)
+    training = {"max_steps": 1, "dropout": dropout}
+    recover(embedding_model, tmp_path / "out", data("texts"), teacher=str(embedding_model), training=training)
+    assert given == [seen]
+
+
+def test_findings_lie_beside_the_model_where_no_report_goes(
+    tiny_models: Callable[..., Path], data: Callable[[str], DataSettings], tmp_path: Path
+) -> None:
+    model, training = tiny_models("bert", "text-classification"), {"max_steps": 1}
+    recover(model, tmp_path / "out", data("classes"), find=True, find_trials=1, find_steps=10, training=training)
+    assert (tmp_path / "out" / "find" / "find.md").is_file() and not (tmp_path / "out" / "report").exists()
+
+    recover(tmp_path / "out", tmp_path / "again", data("classes"), training=training)
+    assert not (tmp_path / "again" / "find").exists()
 
 
 @pytest.mark.parametrize(
