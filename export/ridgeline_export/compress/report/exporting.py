@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import glob
 import hashlib
 import importlib.metadata
 import json
@@ -189,5 +190,5 @@ def _forget_old(directory: Path) -> None:
     for path in bundles[_MOST_KEPT:]:
         if time.time() - path.stat().st_mtime > _KEPT_S:
             shutil.rmtree(path, ignore_errors=True)
-            for record in directory.glob(f"{path.name}*.json"):
+            for record in directory.glob(f"{glob.escape(path.name)}*.json"):
                 record.unlink(missing_ok=True)

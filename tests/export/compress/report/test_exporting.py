@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
+import pytest
+
 from ridgeline_export.compress.data.data import Data, Example
-from ridgeline_export.compress.report.exporting import calibration_texts, model_digest
+from ridgeline_export.compress.report.exporting import bundle_directory, calibration_texts, model_digest
 from ridgeline_export.compress.report.settings import ReportSettings, in_words, shapes_of
 from ridgeline_export.compress.report.sizes import _weigh
 from ridgeline_export.compress.training import DataSettings
@@ -66,3 +70,18 @@ def test_shapes_are_the_usual_ones_unless_named() -> None:
     assert shapes_of(ReportSettings(), 4096) == ((8, 128), (1, 4096))
     assert shapes_of(ReportSettings(shapes=("1x16", "2X32", "1x16")), 512) == ((1, 16), (2, 32))
     assert in_words((8, 128)) == "8 × 128"
+
+
+def test_old_bundles_go_with_their_own_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RIDGELINE_CACHE", str(tmp_path))
+    directory = tmp_path / "bundles"
+    directory.mkdir()
+    for age in range(14):
+        bundle = directory / f"model[{age}]-key"
+        bundle.mkdir()
+        Path(f"{bundle}.json").write_text("{}")
+        seconds = time.time() - 86_400 * (2 + age)
+        os.utime(bundle, (seconds, seconds))
+    with bundle_directory(None, tmp_path / "elsewhere"):
+        pass
+    assert len(list(directory.glob("*.json"))) == 12 == sum(path.is_dir() for path in directory.iterdir())
