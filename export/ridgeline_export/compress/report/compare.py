@@ -161,13 +161,14 @@ def _write(
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / COMPARISON_NAME).write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-        if importlib.util.find_spec("matplotlib") is not None:
+        has_plot = importlib.util.find_spec("matplotlib") is not None
+        if not has_plot:
+            text = text.replace("![](pareto.png)", "The plot needs matplotlib: pip install 'ridgeline[compress]'")
+        (out / "comparison.md").write_text(text, encoding="utf-8")
+        if has_plot:
             from ridgeline_export.compress.report.pareto import draw
 
             draw(points, list(dict.fromkeys(str(report["machine_in_words"]) for report in reports)), out)
-        else:
-            text = text.replace("![](pareto.png)", "The plot needs matplotlib: pip install 'ridgeline[compress]'")
-        (out / "comparison.md").write_text(text, encoding="utf-8")
     except OSError as error:
         if disk_full(error):
             raise OutputError(f"the disk of {out} is full; the comparison was not written whole") from error

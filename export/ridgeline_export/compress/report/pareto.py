@@ -77,6 +77,7 @@ def _panel(axes: Axes, shown: Sequence[Point]) -> None:
             xytext=(0, 0),
             textcoords="offset points",
             fontsize=_LABEL_SIZE,
+            parse_math=False,
             color=QUIET if point.is_original else "black",
             ha="center",
             va="center",

@@ -34,7 +34,8 @@ def draw(report: Mapping[str, Any], directory: Path) -> None:
         axes.set_title(title, fontsize=10)
     all_axes[0].set_yticks(range(len(rows)), [f"{variant}\n{runtime}" for variant, runtime in rows], fontsize=9)
     all_axes[0].invert_yaxis()
-    figure.suptitle(f"{report[AFTER]['name']} beside {report[BEFORE]['name']}", fontsize=13, fontweight="bold")
+    figure.suptitle(f"{report[AFTER]['name']} beside {report[BEFORE]['name']}", fontsize=13, fontweight="bold",
+                    parse_math=False)  # fmt: skip
     note = f"{report['machine_in_words']}; {report['passes']} rounds in turns; lines: their range; {report['created']}"
     add_legend(figure, _legend(report), note)
     for suffix in ("png", "svg"):
@@ -43,7 +44,7 @@ def draw(report: Mapping[str, Any], directory: Path) -> None:
 
 def add_legend(figure: Any, handles: Sequence[Any], note: str) -> None:
     """A note and a legend in a row, under everything."""
-    figure.legend(
+    legend = figure.legend(
         handles=handles,
         loc="outside lower center",
         ncols=len(handles),
@@ -52,6 +53,9 @@ def add_legend(figure: Any, handles: Sequence[Any], note: str) -> None:
         title=note,
         title_fontproperties={"size": 8},
     )
+    # Names of models may hold what matplotlib takes for formulas.
+    for text in (*legend.get_texts(), legend.get_title()):
+        text.set_parse_math(False)
 
 
 def _panels(report: Mapping[str, Any]) -> list[tuple[str, Figure, Form]]:

@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -189,13 +190,14 @@ class _Work:
 
 def _write(report: Mapping[str, Any], directory: Path) -> None:
     (directory / REPORT_NAME).write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    if importlib.util.find_spec("matplotlib") is None:
+    has_picture = importlib.util.find_spec("matplotlib") is not None
+    if not has_picture:
         report["notes"].append("the picture needs matplotlib: pip install 'ridgeline[compress]'")
-    else:
+    (directory / "report.md").write_text(markdown(report), encoding="utf-8")
+    if has_picture:
         from ridgeline_export.compress.report.plot import draw
 
         draw(report, directory)
-    (directory / "report.md").write_text(markdown(report), encoding="utf-8")
 
 
 @contextmanager
@@ -208,13 +210,26 @@ def _replaced(out: Path) -> Iterator[Path]:
         with workspace(out.with_name(f".{out.name}.new")) as directory:
             yield directory
             shutil.rmtree(directory / "bundles", ignore_errors=True)
-            if out.exists():
-                shutil.rmtree(out)
-            publish(directory, out)
+            _publish(directory, out)
     except OSError as error:
         if disk_full(error):
             raise OutputError(f"the disk of {out.parent} is full; the report was not written") from error
         raise
+
+
+def _publish(directory: Path, out: Path) -> None:
+    """Move a finished report to its place; the one that was there is there again when that fails."""
+    if not out.exists():
+        publish(directory, out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old-", dir=out.parent))
+    out.rename(old / out.name)
+    try:
+        publish(directory, out)
+    finally:
+        if not os.path.lexists(out):
+            (old / out.name).rename(out)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _command(before: str, after: Path, out: Path, data: DataSettings, settings: ReportSettings) -> str:

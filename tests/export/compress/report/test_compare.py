@@ -84,6 +84,11 @@ def test_models_of_the_same_name_are_numbered(tmp_path: Path) -> None:
     assert [report["name"] for report in comparison["reports"]] == ["student #1", "student #2"]
 
 
+def test_names_that_look_like_formulas_are_drawn(tmp_path: Path) -> None:
+    compare_reports([write(tmp_path, r"$\frac$", plan("after", 2.0, 0.94))], tmp_path / "out")
+    assert (tmp_path / "out" / "pareto.png").is_file()
+
+
 def test_a_report_itself_may_be_given_and_a_single_one_warns_of_nothing(tmp_path: Path) -> None:
     directory = write(tmp_path, "student", plan("after", 2.0, 0.94)) / "report"
     assert compare_reports([directory], tmp_path / "out").endswith("comparison.md.")

@@ -16,6 +16,7 @@ from ridgeline_export.compress.progress import Silent
 from ridgeline_export.compress.report import measuring
 from ridgeline_export.compress.report.compare import compare_reports
 from ridgeline_export.compress.report.exporting import calibration_texts, export_once
+from ridgeline_export.compress.report.plot import draw
 from ridgeline_export.compress.report.report import _replaced, write_report
 from ridgeline_export.compress.report.settings import ReportSettings
 from ridgeline_export.compress.training import DataSettings
@@ -130,6 +131,35 @@ def test_a_report_is_replaced_only_by_a_whole_one(case: Case, monkeypatch: pytes
         write_report(str(case.before), case.after, case.out, case.data, Silent(), case.settings)
     assert (case.out / "report.json").read_text() == before
     assert sorted(path.name for path in case.after.iterdir() if path.name.startswith(".")) == []
+
+
+def test_the_old_report_is_there_again_where_the_new_one_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "report"
+    out.mkdir()
+    (out / "report.json").write_text("old")
+
+    def fails(*_: object) -> None:
+        raise OSError("no such luck")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ridgeline_export.compress.report.report.publish", fails)
+        with pytest.raises(OSError, match="no such luck"), _replaced(out):
+            pass
+    assert (out / "report.json").read_text() == "old"
+    with _replaced(out) as directory:
+        (directory / "report.json").write_text("new")
+    assert (out / "report.json").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
+
+
+def test_names_that_look_like_formulas_are_drawn(case: Case, tmp_path: Path) -> None:
+    report = case.report
+    for side in ("before", "after"):
+        report[side]["name"] = r"$\frac$"
+    draw(report, tmp_path)
+    assert (tmp_path / "report.png").is_file()
 
 
 def test_another_directory_is_never_replaced(tmp_path: Path) -> None:
