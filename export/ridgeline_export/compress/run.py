@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import time
@@ -80,10 +81,10 @@ def compress(request: Request, progress: Progress | None = None) -> Outcome:
                 done = entry.finished(outcome, run.seconds_before + time.monotonic() - began)
                 if (kept := run.path / KEPT).is_dir():
                     shutil.copytree(kept, directory, dirs_exist_ok=True)
-                save_model(job, directory, [*read_journal(source.directory), done])
+                note = save_model(job, directory, [*read_journal(source.directory), done])
                 publish(directory, out)
             run.finish()
-    return outcome
+    return outcome if note is None else dataclasses.replace(outcome, summary=f"{outcome.summary} {note}")
 
 
 def _check_devices(config: Any) -> None:
