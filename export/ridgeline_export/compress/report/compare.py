@@ -23,6 +23,7 @@ _SAME = {
     "machine_in_words": "machines or versions",
     "data": "texts",
     "original": "originals",
+    "baseline": "baselines, so that their speeds do not compare",
 }
 
 
@@ -81,10 +82,12 @@ def _read(directory: Path) -> dict[str, Any]:
             _ = report[side]["name"], report[side]["sha256"], report[side]["parameters"]
         for plan in report["plans"]:
             _ = plan["model"], plan["variant"], plan["runtime"], figure_of(plan), ratio_of(plan), plan["alone"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        first = report["plans"][0]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{path} is no report that can be read ({type(error).__name__}: {error}); measure the model again"
         ) from None
+    report["baseline"] = f"{first['variant']} on {first['runtime']}"
     report["original"] = f"{report[BEFORE]['name']} ({report[BEFORE]['sha256'][:12]})"
     found: dict[str, Any] = report
     return found
@@ -114,7 +117,8 @@ def _originals(reports: Sequence[Mapping[str, Any]]) -> list[Point]:
     for report in reports:
         for plan in _placed(report, BEFORE):
             point = _point(plan, report[BEFORE]["name"], None)
-            groups.setdefault((report["original"], point.variant, point.runtime, point.metric), []).append(point)
+            key = report["original"], report["baseline"], point.variant, point.runtime, point.metric
+            groups.setdefault(key, []).append(point)
     return [
         dataclasses.replace(
             group[0],

@@ -89,6 +89,17 @@ def test_names_that_look_like_formulas_are_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "pareto.png").is_file()
 
 
+def test_speeds_over_different_baselines_are_not_mixed(tmp_path: Path) -> None:
+    one = write(tmp_path, "one", plan("before", 2.0, 1.0, runtime="openvino"), plan("after", 3.0, 0.9))
+    first = [plan("before", 1.0, 1.0, runtime="openvino"), plan("before", 0.5, 1.0)]
+    other = write(tmp_path, "other", plans=[*first, plan("after", 1.5, 0.95, runtime="openvino")])
+    said = compare_reports([one, other], tmp_path / "out")
+    assert "different baselines, so that their speeds do not compare: fp32 on onnxruntime; fp32 on openvino." in said
+    comparison = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    originals = {(point["runtime"], point["speed"]) for point in comparison["pareto"] if point["report"] is None}
+    assert originals == {("openvino", 2.0)}
+
+
 def test_a_report_itself_may_be_given_and_a_single_one_warns_of_nothing(tmp_path: Path) -> None:
     directory = write(tmp_path, "student", plan("after", 2.0, 0.94)) / "report"
     assert compare_reports([directory], tmp_path / "out").endswith("comparison.md.")
