@@ -102,9 +102,16 @@ def choose(methods: Sequence[Method], name: str | None, where: str) -> Method:
 
 
 def _parameter(methods: Sequence[Method], each: Setting) -> inspect.Parameter:
-    owners = [method.name for method in methods if each.name in {s.name for s in settings_of(method.config_type)}]
-    is_common = each.group is not None or len(owners) == len(methods)
-    text = _help(each) if is_common else f"({', '.join(owners)}) {_help(each)}"
+    owners: dict[str, list[str]] = {}
+    for method in methods:
+        for own in settings_of(method.config_type):
+            if own.name == each.name:
+                owners.setdefault(_help(own), []).append(method.name)
+    is_common = each.group is not None or sum(map(len, owners.values())) == len(methods)
+    if len(owners) > 1 or not is_common:
+        text = " ".join(f"({', '.join(names)}) {text}" for text, names in owners.items())
+    else:
+        text = _help(each)
     panel = _PANELS.get(each.group or "", "Options" if is_common and len(methods) == 1 else "Method")
     return _option(each, text, panel)
 
@@ -162,6 +169,7 @@ _PLACES = (
 _REPORTED = (
     _required("model", Path, typer.Argument(metavar="MODEL", help="Directory of a compressed model.")),
     _required("against", str, typer.Option(metavar="ORIGINAL", help="Model that it was made from.")),
+    _optional("revision", str, typer.Option(help="Branch, tag or commit of ORIGINAL on the hub.", metavar="NAME")),
     _optional("out", Path, typer.Option(metavar="DIR", help="Directory of the report. Default: MODEL/report.")),
 )
 _COMMON = (

@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+import inspect
 import json
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from ridgeline_export.compress import run as compression
 from ridgeline_export.compress.cli import FAMILIES, app
-from ridgeline_export.compress.method import MODULES, methods
+from ridgeline_export.compress.method import MODULES, Method, Outcome, methods
 from ridgeline_export.compress.options import family_command, options_of
-from ridgeline_export.compress.setting import settings_of
+from ridgeline_export.compress.report import exporting, report
+from ridgeline_export.compress.setting import setting, settings_of
+from ridgeline_export.errors import ModelError, OutputError
+from ridgeline_export.source import Source
 from tests.models import add_sentence_modules, write_model
 
 runner = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
@@ -54,6 +61,41 @@ def test_options_of_one_name_mean_one_thing(family: str) -> None:
             for each in settings_of(method.config_type):
                 kinds.setdefault(each.name, set()).add((each.kind, each.is_tuple, each.group))
     assert {name: found for name, found in kinds.items() if len(found) > 1} == {}
+
+
+@dataclass(frozen=True, slots=True)
+class Quick:
+    speed: float = setting(0.5, help="How fast.")
+    shade: str = setting("red", help="Which colour.")
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    speed: float = setting(0.0, help="How fast.")
+    shade: str = setting("red", help="Which colour.")
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    speed: float = setting(0.5, help="How fast.")
+
+
+def test_what_differs_between_methods_is_told_of_each() -> None:
+    made = {"quick": Quick, "slow": Slow, "still": Still}
+    family = [Method("move", name, config, lambda *_: Outcome("", {})) for name, config in made.items()]
+    parameters = inspect.signature(family_command(family, lambda _: None)).parameters
+    told = {name: parameters[name].annotation.__metadata__[0].help for name in ("speed", "shade")}
+    assert told["speed"] == "(quick, still) How fast. Default: 0.5. (slow) How fast. Default: 0."
+    assert told["shade"] == "(quick, slow) Which colour. Default: red."
+
+
+def test_gradual_has_the_default_of_each_method() -> None:
+    shown = " ".join(run("prune", "--help").output.replace("│", " ").split())
+    assert "(structured) Share of the training over which units go" in shown
+    assert (
+        "(unstructured) Share of the training over which zeros grow in number; 0 makes all at once. Default: 0.5."
+        in shown
+    )
 
 
 def test_what_was_given_reaches_the_run() -> None:
@@ -102,6 +144,67 @@ def test_an_absent_model_and_a_taken_place(tmp_path: Path, model: Path) -> None:
     taken = run("prune", model, model, "--method", "layers", "--count", "1")
     assert taken.exit_code == 1
     assert "exists already; remove it or choose another OUT" in taken.output
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "code"),
+    [(KeyboardInterrupt(), "Interrupted. The model is in", 130), (OutputError("no room"), "Error: no room. The", 1)],
+)
+def test_a_model_that_is_not_measured_is_there_all_the_same(
+    tmp_path: Path,
+    model: Path,
+    texts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    said: str,
+    code: int,
+) -> None:
+    def stopped(*_: object, **__: object) -> str:
+        raise error
+
+    monkeypatch.setattr(report, "write_report", stopped)
+    done = run("prune", model, tmp_path / "out", "--method", "layers", "--keep", "0", "--no-recover", "--data", texts)
+    assert done.exit_code == code
+    assert said in done.output
+    again = f"measure it with: ridgeline compress report {tmp_path / 'out'} --against {model} --out"
+    assert again in done.output and f"--data {texts}" in done.output
+    assert (tmp_path / "out" / "config.json").is_file()
+
+    done = run("report", tmp_path / "out", "--against", model)
+    assert "Interrupted.\n" in done.output or "Error: no room\n" in done.output
+
+
+def test_training_that_is_interrupted_goes_on(
+    tmp_path: Path, model: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compression, "compress", stopped)
+    done = run("prune", model, tmp_path / "out", "--method", "layers", "--keep", "0", "--data", texts)
+    assert "Interrupted; the same command goes on from the last checkpoint.\n" in done.output
+
+
+def test_the_original_is_measured_at_its_revision(tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    def sought(model: str, revision: str | None = None) -> Source:
+        asked.append((model, revision))
+        if model == "some/model":
+            raise ModelError("no such model")
+        return Source(tmp_path, model)
+
+    def exported(*_: object, **__: object) -> object:
+        return SimpleNamespace(bundle=SimpleNamespace(manifest=SimpleNamespace(task="fill-mask")))
+
+    really = exporting.export_once
+    monkeypatch.setattr(exporting, "find_model", sought)
+    monkeypatch.setattr(
+        report, "export_once", lambda model, *rest: (really if model == "some/model" else exported)(model, *rest)
+    )
+    done = run("report", tmp_path, "--against", "some/model", "--revision", "v2", "--data", texts)
+    assert "Error: no such model" in done.output
+    assert set(asked) == {("some/model", "v2")}
 
 
 def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
