@@ -12,6 +12,7 @@ from torch import nn
 
 from ridgeline_export.errors import UnsupportedModelError
 from ridgeline_export.form.layout import Cut, read_layout
+from ridgeline_export.form.tying import layers_of, tie_layers
 from tests.export.form.encoders import NAMES, make_encoder, outputs
 
 
@@ -87,6 +88,15 @@ def test_layers_with_the_same_weights_are_one_group() -> None:
     assert layout.shares_layers
     assert layout.stack is model.encoder.layer
     assert layout.base is model.encoder
+
+
+def test_tied_layers_of_which_one_alone_has_a_table_are_one_group() -> None:
+    model = make_encoder("t5")
+    layers = layers_of(model)
+    for layer in layers[1:]:
+        layer.load_state_dict(layers[0].state_dict(), strict=False)
+    tie_layers(model, [(0, 1, 2)])
+    assert read_layout(model).groups == ((0, 1, 2),)
 
 
 def test_a_model_in_training_stays_in_training() -> None:
