@@ -106,6 +106,13 @@ def test_tokens_of_no_sequence_cost_everything_but_attention() -> None:
     assert costs.filling(1) >= 2 * 2 * (4 * 32 * 32 + 2 * 32 * 64)
 
 
+def test_tokens_of_no_sequence_cost_no_approximate_attention_either() -> None:
+    form = {"format": 1, "attention": {"method": "linformer", "rank": 8, "max_length": 64}}
+    exact = CostTable(read_architecture(CONFIG, "feature-extraction"), 64)
+    costs = CostTable(read_architecture({**CONFIG, "ridgeline": form}, "feature-extraction"), 64)
+    assert costs.filling(1) == exact.filling(1)
+
+
 @pytest.mark.parametrize("most", [1, 2, 3])
 def test_models_of_few_positions_have_a_cost_too(most: int) -> None:
     costs = CostTable(read_architecture(CONFIG, "feature-extraction"), most)

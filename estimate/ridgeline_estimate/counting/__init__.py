@@ -5,7 +5,7 @@ what a mask hides of that is each operation's `skipped_flops`. The tests hold ma
 transformers builds.
 """
 
-from ridgeline_estimate.counting.lengths import flops_by_length
+from ridgeline_estimate.counting.lengths import flops_by_length, flops_of_a_token
 from ridgeline_estimate.counting.model import count_parameters, model_ops
 
-__all__ = ["count_parameters", "flops_by_length", "model_ops"]
+__all__ = ["count_parameters", "flops_by_length", "flops_of_a_token", "model_ops"]

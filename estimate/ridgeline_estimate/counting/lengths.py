@@ -31,18 +31,26 @@ def flops_by_length(architecture: Architecture, max_tokens: int) -> npt.NDArray[
 
     if max_tokens < 1:
         raise EstimateError(f"max_tokens is {max_tokens}; it should be at least 1")
-    # Every operation but approximate attention is constant, linear or quadratic in the length: three lengths determine
-    # the rest exactly.
-    one, two, three = (_flops(architecture, length) for length in (1, 2, 3))
-    quadratic = (three - 2 * two + one) / 2
-    linear = two - one - 3 * quadratic
-    constant = one - linear - quadratic
+    constant, linear, quadratic = _terms(architecture)
     lengths = np.arange(max_tokens + 1, dtype=np.float64)
     table = constant + lengths * (linear + lengths * quadratic)
     for attention, layers in _approximated(architecture).items():
         table[1:] += [layers * _approximate_flops(attention, length) for length in range(1, max_tokens + 1)]
     table[0] = 0.0
     return table
+
+
+def flops_of_a_token(architecture: Architecture) -> float:
+    """FLOPs that a token adds to a forward pass by itself, without attention."""
+    return _terms(architecture)[1]
+
+
+def _terms(architecture: Architecture) -> tuple[float, float, float]:
+    """Of all but approximate attention: constant, linear and quadratic in the length, so that three lengths tell."""
+    one, two, three = (_flops(architecture, length) for length in (1, 2, 3))
+    quadratic = (three - 2 * two + one) / 2
+    linear = two - one - 3 * quadratic
+    return one - linear - quadratic, linear, quadratic
 
 
 def _flops(architecture: Architecture, length: int) -> float:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 
 from ridgeline_estimate.architecture import Architecture
-from ridgeline_estimate.counting import flops_by_length
+from ridgeline_estimate.counting import flops_by_length, flops_of_a_token
 from ridgeline_estimate.errors import ShapeError
 from ridgeline_estimate.reading import read_architecture
 from ridgeline_export.bundle import Bundle
-
-_TERMS = 3
 
 
 class CostTable:
@@ -22,6 +19,7 @@ class CostTable:
 
     def __init__(self, architecture: Architecture, max_tokens: int) -> None:
         self._flops = flops_by_length(architecture, max_tokens)
+        self._token_flops = flops_of_a_token(architecture)
 
     def sequences(self, lengths: Sequence[int]) -> float:
         """FLOPs of the real tokens of sequences with these lengths."""
@@ -35,18 +33,6 @@ class CostTable:
     def filling(self, tokens: int) -> float:
         """FLOPs of tokens that belong to no sequence, which fill a packed batch up: of all but attention."""
         return tokens * self._token_flops
-
-    @cached_property
-    def _token_flops(self) -> float:
-        """The linear term of a sequence's FLOPs, which are quadratic in its length while that is short.
-
-        The FLOPs of one, two and three tokens tell its terms apart; where a model takes fewer, attention is left in.
-        """
-        if len(self._flops) <= _TERMS:
-            return float(self._flops[1])
-        one, two, three = (float(flops) for flops in self._flops[1 : _TERMS + 1])
-        quadratic = (three - 2 * two + one) / 2
-        return two - one - 3 * quadratic
 
 
 def bundle_architecture(bundle: Bundle) -> Architecture:
