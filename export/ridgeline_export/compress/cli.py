@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,8 +44,20 @@ app = typer.Typer(
 )
 
 
+@dataclass(slots=True)
+class Ending:
+    """What a command says when it does not come to its end, as it is at the time.
+
+    interrupted: of an interruption
+    kept:        what there is all the same, and how to go on from it; said after an error too
+    """
+
+    interrupted: str = "Interrupted."
+    kept: str | None = None
+
+
 @contextmanager
-def spoken_errors() -> Iterator[Progress]:
+def spoken_errors(ending: Ending | None = None) -> Iterator[Progress]:
     """Run a command's work with progress on stderr; errors become a sentence and an exit code."""
     from rich.console import Console
 
@@ -61,15 +74,17 @@ def spoken_errors() -> Iterator[Progress]:
     except typer.Exit:
         raise
     except (Exception, KeyboardInterrupt) as error:
-        sentence, code = _explain(error, interrupts)
+        ending = ending or Ending()
+        sentence, code = _explain(error, interrupts, ending)
+        if ending.kept is not None:
+            sentence = f"{sentence.rstrip('.')}. {ending.kept}"
         errors.print(sentence, markup=False, highlight=False)
         raise typer.Exit(code) from None
 
 
-def _explain(error: BaseException, interrupts: Interrupts) -> tuple[str, int]:
+def _explain(error: BaseException, interrupts: Interrupts, ending: Ending) -> tuple[str, int]:
     if interrupts.number is not None or isinstance(error, KeyboardInterrupt):
-        sentence = "Interrupted; the same command goes on from the last checkpoint."
-        return sentence, 128 + (interrupts.number or signal.SIGINT)
+        return ending.interrupted, 128 + (interrupts.number or signal.SIGINT)
     if isinstance(error, ExportError):
         return f"Error: {error}", error.exit_code
     if isinstance(error, ModuleNotFoundError):
@@ -79,10 +94,11 @@ def _explain(error: BaseException, interrupts: Interrupts) -> tuple[str, int]:
 
 def _runner(family: Sequence[Method]) -> Callable[[dict[str, Any]], None]:
     def run(values: dict[str, Any]) -> None:
-        from ridgeline_export.compress.report.report import write_report
+        from ridgeline_export.compress.report.report import command_of, write_report
         from ridgeline_export.compress.run import Request, compress
 
-        with spoken_errors() as progress:
+        ending = Ending("Interrupted; the same command goes on from the last checkpoint.")
+        with spoken_errors(ending) as progress:
             method = choose(family, values.get("method"), f"compress {family[0].family}")
             request = Request(
                 config=make_config(method, family, values),
@@ -93,9 +109,13 @@ def _runner(family: Sequence[Method]) -> Callable[[dict[str, Any]], None]:
                 revision=values.get("revision"),
                 fresh=values.get("fresh", False),
             )
-            progress.say(compress(request, progress).summary)
+            outcome = compress(request, progress)
+            model, out, data, revision = request.model, request.out, request.data, request.revision
+            again = command_of(model, out, out / REPORT, data, revision=revision)
+            ending.interrupted, ending.kept = "Interrupted.", f"The model is in {out}; measure it with: {again}"
+            progress.say(outcome.summary)
             if values.get("report", True):
-                progress.say(write_report(request.model, request.out, request.out / REPORT, request.data, progress))
+                progress.say(write_report(model, out, out / REPORT, data, progress, revision=revision))
         typer.echo(f"Model: {values['out']}")
 
     return run
@@ -107,7 +127,8 @@ def _report(values: dict[str, Any]) -> None:
     with spoken_errors() as progress:
         out = values.get("out", values["model"] / REPORT)
         settings = make_report_settings(values)
-        progress.say(write_report(values["against"], values["model"], out, make_data(values), progress, settings))
+        data, revision = make_data(values), values.get("revision")
+        progress.say(write_report(values["against"], values["model"], out, data, progress, settings, revision))
     typer.echo(f"Report: {out}")
 
 
@@ -132,7 +153,7 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget the steps that OUT holds already.")] = False,
 ) -> None:
     """Run the steps of a recipe; what is done stays done when the same command is run again."""
-    with spoken_errors() as progress:
+    with spoken_errors(Ending("Interrupted; the same command goes on with the step that it was at.")) as progress:
         from ridgeline_export.compress.recipe.recipe import read_recipe
         from ridgeline_export.compress.recipe.run import run_recipe
 

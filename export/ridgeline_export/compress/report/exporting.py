@@ -50,7 +50,13 @@ class Exported:
 
 
 def export_once(
-    model: str, task: str | None, variants: Sequence[str], texts: Path | None, directory: Path, progress: Progress
+    model: str,
+    task: str | None,
+    variants: Sequence[str],
+    texts: Path | None,
+    directory: Path,
+    progress: Progress,
+    revision: str | None = None,
 ) -> Exported:
     """Export a model into a directory of bundles, or take what lies there of the same model.
 
@@ -59,7 +65,7 @@ def export_once(
     Raises ExportError when the model cannot be exported to fp32.
     """
     names = tuple(dict.fromkeys((Fp32.name, *variants)))
-    source = find_model(model)
+    source = find_model(model, revision)
     digest = model_digest(source.directory)
     place = directory / f"{source.directory.resolve().name[:40]}-{_key(digest, task, names, texts)}"
     exported = _existing(place, source, digest, names)
@@ -73,6 +79,7 @@ def export_once(
             variants=tuple(_without_gate(config) for config in parse_variants(",".join(names))),
             task=task,
             texts=texts,
+            revision=revision,
             quality_texts=_GATE_TEXTS,
         )
         try:

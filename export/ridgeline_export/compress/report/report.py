@@ -34,7 +34,7 @@ from ridgeline_export.compress.report.exporting import (
     export_once,
     gate_of,
 )
-from ridgeline_export.compress.report.measuring import choose_plans, measure
+from ridgeline_export.compress.report.measuring import choose_plans, common_tokens, measure
 from ridgeline_export.compress.report.quality import Judge, Judged, Reference
 from ridgeline_export.compress.report.settings import ReportSettings, Shape, shapes_of
 from ridgeline_export.compress.report.sizes import estimated_work, model_size
@@ -55,10 +55,11 @@ def write_report(
     data: DataSettings,
     progress: Progress,
     settings: ReportSettings = _DEFAULTS,
+    revision: str | None = None,
 ) -> str:
     """Measure a compressed model beside its original, and write report.json, report.md and a picture into a directory.
 
-    before: the original: a directory, a hub id or "default"
+    before: the original: a directory, a hub id or "default"; revision: of it on the hub
     out:    made anew; an older report there is replaced when the new one is complete
     returns the result in a sentence
     Raises ExportError when one of the models cannot be exported or measured, or the directory is no report's.
@@ -67,8 +68,8 @@ def write_report(
         with progress.stage("Reading the texts"):
             texts = load_data(data)
         with bundle_directory(settings.bundles, directory / "bundles") as bundles:
-            report = _Work(before, after, texts, settings, progress, directory, bundles).report()
-        report["command"] = _command(before, after, out, data, settings)
+            report = _Work(before, revision, after, texts, settings, progress, directory, bundles).report()
+        report["command"] = command_of(before, after, out, data, settings, revision)
         _write(report, directory)
     return f"{headline(report)} Report: {out / 'report.md'}"
 
@@ -77,10 +78,11 @@ class _Work:
     """The stages of one report, with what they hand on."""
 
     def __init__(
-        self, before: str, after: Path, data: Data, settings: ReportSettings, progress: Progress, scratch: Path,
-        bundles: Path,
+        self, before: str, revision: str | None, after: Path, data: Data, settings: ReportSettings, progress: Progress,
+        scratch: Path, bundles: Path,
     ) -> None:  # fmt: skip
         self._where = {BEFORE: before, AFTER: str(after)}
+        self._revisions = {BEFORE: revision, AFTER: None}
         self._data = data
         self._settings = settings
         self._progress = progress
@@ -91,7 +93,14 @@ class _Work:
     def report(self) -> dict[str, Any]:
         exported = self._export()
         manifests = {name: each.bundle.manifest for name, each in exported.items()}
-        shapes = shapes_of(self._settings, min(manifest.max_tokens for manifest in manifests.values()))
+        most = {name: manifest.max_tokens for name, manifest in manifests.items()}
+        tokens = common_tokens({name: each.bundle for name, each in exported.items()})
+        if len(set(most.values())) > 1:
+            self._notes.append(
+                f"the original takes {most[BEFORE]} tokens of a text, the compressed model {most[AFTER]}: both were "
+                f"timed on texts cut to {tokens} tokens"
+            )
+        shapes = shapes_of(self._settings, tokens)
         plans = choose_plans(exported[BEFORE], exported[AFTER], self._settings)
         judge = Judge(self._data, manifests[AFTER])
         with self._progress.stage("Measuring quality"):
@@ -128,7 +137,8 @@ class _Work:
         def exported(name: str, task: str | None) -> Exported:
             with self._progress.stage(f"Exporting the {'original' if name == BEFORE else 'compressed model'}"):
                 where = self._where[name]
-                return export_once(where, task, self._settings.variants, texts, self._bundles, self._progress)
+                variants, revision = self._settings.variants, self._revisions[name]
+                return export_once(where, task, variants, texts, self._bundles, self._progress, revision)
 
         after = exported(AFTER, None)
         task = after.bundle.manifest.task
@@ -232,9 +242,18 @@ def _publish(directory: Path, out: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _command(before: str, after: Path, out: Path, data: DataSettings, settings: ReportSettings) -> str:
+def command_of(
+    before: str,
+    after: Path,
+    out: Path,
+    data: DataSettings,
+    settings: ReportSettings = _DEFAULTS,
+    revision: str | None = None,
+) -> str:
     """What measures the same again."""
-    words = ["ridgeline", "compress", "report", str(after), "--against", before, "--out", str(out)]
+    words = ["ridgeline", "compress", "report", str(after), "--against", before]
+    words += [] if revision is None else ["--revision", revision]
+    words += ["--out", str(out)]
     for config, defaults in ((data, DataSettings()), (settings, _DEFAULTS)):
         for name in config.__slots__:
             value = getattr(config, name)
