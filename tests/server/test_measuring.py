@@ -118,6 +118,21 @@ def test_texts_are_pairs_or_lines_and_nothing_else(write: Callable[..., Path], t
             read_spec(write(texts=str(tmp_path / "wrong.json")))
 
 
+def test_texts_are_cut_to_what_the_specification_says(write: Callable[..., Path]) -> None:
+    (cut,) = prepare_all(read_spec(write(max_tokens=4)))
+    assert max(len(tokens.ids) for tokens in cut.timed) == 4
+    (whole,) = prepare_all(read_spec(write()))
+    assert max(len(tokens.ids) for tokens in whole.timed) > 4
+
+
+def test_nothing_is_measured_for_a_process_that_is_gone(write: Callable[..., Path]) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    spec = write(parent=gone.pid, passes=10_000)
+    done = subprocess.run([sys.executable, "-m", "ridgeline_server.measuring", str(spec)], capture_output=True)
+    assert (done.returncode, done.stdout) == (130, b"")
+
+
 def test_a_plan_that_fails_says_why_and_the_others_go_on(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def start(prepare: Prepare, patience_s: float) -> PlanProcess:
         if prepare.plan.concurrency == 2:

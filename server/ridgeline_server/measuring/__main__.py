@@ -6,7 +6,10 @@ Exit code 0: measured; a plan that failed says why. 1: no plan runs. 2: the spec
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from ridgeline_server.measuring.spec import Spec, read_spec
 from ridgeline_server.runtimes.machine import this_machine
 
 _STOPPED = 130
+_WATCH_S = 0.5
 FORMAT = 1
 
 
@@ -41,7 +45,10 @@ def main() -> int:
     try:
         if len(sys.argv) != len(("program", "SPEC")):
             raise SpecError("give one JSON file that says what to measure: python -m ridgeline_server.measuring SPEC")
-        print(json.dumps(run(read_spec(Path(sys.argv[1])), _show), indent=2))
+        spec = read_spec(Path(sys.argv[1]))
+        if spec.parent is not None:
+            threading.Thread(target=_end_with, args=(spec.parent,), daemon=True).start()
+        print(json.dumps(run(spec, _show), indent=2))
     except MeasuringError as error:
         print(f"Error: {error}", file=sys.stderr)
         return error.exit_code
@@ -49,6 +56,13 @@ def main() -> int:
         print("Stopped.", file=sys.stderr)
         return _STOPPED
     return 0
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone; those of the plans end with it, as their connections do."""
+    while os.getppid() == parent:
+        time.sleep(_WATCH_S)
+    os._exit(_STOPPED)
 
 
 def _show(description: str, done: int, turns: int) -> None:

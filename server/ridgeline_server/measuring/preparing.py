@@ -47,14 +47,16 @@ def prepare_all(spec: Spec) -> list[Prepare]:
                     f"a shape of {length} tokens cannot be measured"
                 )
         if bundle.path not in tokens:
-            tokens[bundle.path] = read_tokens(bundle, spec.texts)
+            tokens[bundle.path] = read_tokens(bundle, spec.texts, spec.max_tokens)
         pooling = (manifest.pooling or "mean") if manifest.task == _EMBEDS else None
         found.append(Prepare(plan, pooling, tokens[bundle.path], shapes=spec.shapes))
     return found
 
 
-def read_tokens(bundle: Bundle, texts: Sequence[Text]) -> tuple[Tokens, ...]:
-    """The texts' token ids, cut to what the model takes; few texts are repeated, since they fill no batches.
+def read_tokens(bundle: Bundle, texts: Sequence[Text], max_tokens: int | None = None) -> tuple[Tokens, ...]:
+    """The texts' token ids, cut to max_tokens and to what the model takes.
+
+    Few texts are repeated, since they fill no batches.
 
     Raises SpecError when there is no usable tokenizer, or nothing to read.
     """
@@ -65,7 +67,8 @@ def read_tokens(bundle: Bundle, texts: Sequence[Text]) -> tuple[Tokens, ...]:
         tokenizer = Tokenizer.from_file(str(path))
         tokenizer.no_padding()
         direction = (tokenizer.truncation or {}).get("direction", "right")
-        tokenizer.enable_truncation(bundle.manifest.max_tokens, direction=direction)
+        most = bundle.manifest.max_tokens
+        tokenizer.enable_truncation(min(most, max_tokens or most), direction=direction)
         encodings = tokenizer.encode_batch(list(texts))
     except Exception as error:  # the library raises bare Exception
         raise SpecError(f"bundle {bundle.path} cannot tokenize the texts: {error}") from None

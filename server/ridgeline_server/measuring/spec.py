@@ -6,12 +6,15 @@
       "shapes": [[8, 128]],
       "passes": 6,
       "pass_s": 2,
+      "max_tokens": 512,
+      "parent": 4711,
       "device": "cpu"
     }
 
 The first plan is what the others are held against. A plan's `runtime` is "auto" when left out, its `streams` are those
 that a server would choose. Texts are a JSON list of texts or pairs of texts, or lines of a file. Shapes are batches of
-(texts, tokens each) whose latency is wanted. Everything but plans and texts may be left out.
+(texts, tokens each) whose latency is wanted. Texts are cut to `max_tokens`, and to what a model takes. When the process
+`parent` is gone, whose child this must be, nothing more is measured. Everything but plans and texts may be left out.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from ridgeline_server.runtimes.grid import Shape
 
 Text = str | tuple[str, str]
 _PLAN_KEYS = ("name", "bundle", "variant", "runtime", "streams")
-_KEYS = ("plans", "texts", "shapes", "passes", "pass_s", "device")
+_KEYS = ("plans", "texts", "shapes", "passes", "pass_s", "max_tokens", "parent", "device")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class Spec:
 
     passes: rounds, in each of which every plan has its turn
     pass_s: about how long the first plan's pass over the texts takes
+    max_tokens: that texts are cut to; None = as each model takes
+    parent: id of the process that it is for, which started this one; None = for nobody
     """
 
     plans: tuple[PlanSpec, ...]
@@ -55,6 +60,8 @@ class Spec:
     shapes: tuple[Shape, ...] = ()
     passes: int = 6
     pass_s: float = 2.0
+    max_tokens: int | None = None
+    parent: int | None = None
     device: str = "cpu"
 
 
@@ -78,6 +85,8 @@ def read_spec(path: Path) -> Spec:
         shapes=tuple(_shape(entry, path) for entry in raw.get("shapes", ())),
         passes=_number(raw, "passes", 6, 1, path, whole=True),
         pass_s=_number(raw, "pass_s", 2.0, 0.0, path),
+        max_tokens=_optional(raw, "max_tokens", path),
+        parent=_optional(raw, "parent", path),
         device=str(raw.get("device", "cpu")),
     )
 
@@ -87,8 +96,8 @@ def _plan(entry: Any, path: Path) -> PlanSpec:
     for key in ("name", "bundle", "variant"):
         if not isinstance(entry.get(key), str) or not entry[key]:
             raise SpecError(f"a plan of {path} has no {key}; it needs name, bundle and variant")
-    streams = _number(entry, "streams", 0, 1, path, whole=True) if "streams" in entry else None
-    return PlanSpec(entry["name"], Path(entry["bundle"]), entry["variant"], str(entry.get("runtime", "auto")), streams)
+    runtime = str(entry.get("runtime", "auto"))
+    return PlanSpec(entry["name"], Path(entry["bundle"]), entry["variant"], runtime, _optional(entry, "streams", path))
 
 
 def _shape(entry: Any, path: Path) -> Shape:
@@ -104,6 +113,11 @@ def _number(raw: Mapping[str, Any], key: str, default: Any, least: float, path: 
     if not isinstance(value, kind) or isinstance(value, bool) or not (math.isfinite(value) and value >= least):
         raise SpecError(f"{path} has {key} {value!r}; it must be a {'whole ' * whole}number of at least {least:g}")
     return value
+
+
+def _optional(raw: Mapping[str, Any], key: str, path: Path) -> int | None:
+    """A whole number from 1 on, or None where there is none."""
+    return int(_number(raw, key, 0, 1, path, whole=True)) if key in raw else None
 
 
 def _check_keys(raw: Any, known: tuple[str, ...], where: str) -> None:

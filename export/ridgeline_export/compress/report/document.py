@@ -16,6 +16,8 @@ from ridgeline_export.compress.report.sizes import ModelSize, Work
 FORMAT = 1
 REPORT_NAME = "report.json"
 BEFORE, AFTER = "before", "after"
+# tokens: of the texts that were timed
+_OF_A_PLAN = ("precision", "device", "threads", "streams", "failure", "memory_bytes", "tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def plan_documents(
                 "model": plan.model,
                 "variant": plan.variant,
                 "runtime": plan.runtime,
-                **{key: found[key] for key in ("precision", "device", "threads", "streams", "failure", "memory_bytes")},
+                **{key: found[key] for key in _OF_A_PLAN},
                 "throughput": found["throughput"],
                 "alone": found["alone"],
                 "shapes": found["shapes"],

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,9 +84,16 @@ def measure(
             "shapes": [list(shape) for shape in shapes],
             "passes": settings.passes,
             "pass_s": settings.pass_s,
+            "max_tokens": common_tokens(bundles),
+            "parent": os.getpid(),
         }
         (directory / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
         return _run(directory / "spec.json")
+
+
+def common_tokens(bundles: Mapping[str, Bundle]) -> int:
+    """What texts are cut to, so that all models have the same to do: the tokens that each of them takes."""
+    return min(bundle.manifest.max_tokens for bundle in bundles.values())
 
 
 def _run(spec: Path) -> dict[str, Any]:

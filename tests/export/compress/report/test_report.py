@@ -171,7 +171,8 @@ def test_another_directory_is_never_replaced(tmp_path: Path) -> None:
 
 
 def test_an_original_without_the_classes_is_compared_in_speed_alone(case: Case, tmp_path: Path) -> None:
-    after = write_model(tmp_path / "classifier", "bert", "text-classification", num_hidden_layers=1)
+    sizes = {"num_hidden_layers": 1, "max_position_embeddings": 32}
+    after = write_model(tmp_path / "classifier", "bert", "text-classification", **sizes)
     names = ("calm", "glad", "sad")
     lines = Path(case.data.data).read_text().splitlines()
     rows = [json.dumps({"text": line, "label": names[index % 3]}) for index, line in enumerate(lines)]
@@ -183,6 +184,8 @@ def test_an_original_without_the_classes_is_compared_in_speed_alone(case: Case, 
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert (report["before"]["task"], report["after"]["task"]) == ("feature-extraction", "text-classification")
     assert any("their answers cannot be compared" in note for note in report["notes"])
+    assert any("both were timed on texts cut to 32 tokens" in note for note in report["notes"])
+    assert len({plan["tokens"] for plan in report["plans"]}) == 1
     quality = {(plan["model"], plan["variant"]): plan["quality"] for plan in report["plans"]}
     assert quality["before", "fp32"] is None
     assert quality["after", "fp32"]["metric"] == "accuracy"
