@@ -36,6 +36,11 @@ class RunDirectory:
         self.is_done = True
 
 
+def run_path(out: Path) -> Path:
+    """Where the checkpoints of a run to OUT lie."""
+    return out.parent / f".{out.name}.run"
+
+
 @contextlib.contextmanager
 def run_directory(
     out: Path, entry: Entry, contents: Mapping[str, str], *, task: str | None = None, fresh: bool
@@ -46,7 +51,7 @@ def run_directory(
     fresh:    begin from the start whatever there is
     Raises OutputError when another run works in it, or when a different command left it.
     """
-    path = out.parent / f".{out.name}.run"
+    path = run_path(out)
     request: dict[str, object] = {
         "method": entry.method,
         "name": entry.name,

@@ -22,18 +22,15 @@ _EXPORT_KEYS = ("variants", "min_quality")
 
 @dataclass(frozen=True, slots=True)
 class MethodStep:
-    """A compression."""
+    """A compression. settings: as the recipe has them, with `$1-prune` for an earlier step's result"""
 
     method: Method
     config: Any
+    settings: Mapping[str, Any]
 
     @property
     def name(self) -> str:
         return self.method.family
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {"method": self.method.name, **to_dict(self.config)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +52,19 @@ class ExportStep:
 
 @dataclass(frozen=True, slots=True)
 class ReportStep:
-    """Size, speed and quality of the model so far beside another's. against: a model; None for the recipe's"""
+    """Size, speed and quality of the model so far beside another's.
+
+    against: a model; None for the recipe's; named: as the recipe does
+    """
 
     against: str | None = None
+    named: str | None = None
     how: ReportSettings = field(default_factory=ReportSettings)
     name: ClassVar[str] = "report"
 
     @property
     def settings(self) -> dict[str, Any]:
-        return {"against": self.against, **to_dict(self.how)}
+        return {"against": self.named, **to_dict(self.how)}
 
 
 Step = MethodStep | ExportStep | ReportStep
@@ -150,21 +151,26 @@ def _steps(raw: object, recipe: str, names: dict[str, str], out: Path) -> tuple[
             raise UsageError(f"{where} is {entry!r}; a step is one name with its settings, such as `- prune: {{…}}`")
         name, settings = next(iter(entry.items()))
         where = f"step {number} ({name}) of {recipe}"
-        values = _filled(_mapping(settings or {}, where), names, where)
+        given = dict(_mapping(settings or {}, where))
+        values = _filled(given, names, where)
         if name == "quantize":
             quantized = _export_settings(values, where)
         elif name == "export":
-            given = {"variants": DEFAULT_VARIANTS, **(quantized or {}), **_export_settings(values, where)}
-            export = ExportStep(**given)
+            export = ExportStep(
+                **{"variants": DEFAULT_VARIANTS, **(quantized or {}), **_export_settings(values, where)}
+            )
             export.configs()  # raises for variants that there are not
             steps.append(export)
             quantized = None
         elif name == "report":
             against = values.pop("against", None)
             how = configure(ReportSettings, values, where=where)
-            steps.append(ReportStep(None if against is None else str(against), how))
+            if against is None:
+                steps.append(ReportStep(how=how))
+            else:
+                steps.append(ReportStep(str(against), str(given["against"]), how))
         else:
-            steps.append(_method_step(str(name), values, where))
+            steps.append(_method_step(str(name), values, given, where))
             place = place_of(len(steps), steps[-1])
             names[place] = str(out / place)
     if quantized is not None:
@@ -172,13 +178,16 @@ def _steps(raw: object, recipe: str, names: dict[str, str], out: Path) -> tuple[
     return tuple(steps)
 
 
-def _method_step(name: str, values: dict[str, Any], where: str) -> MethodStep:
+def _method_step(name: str, values: dict[str, Any], given: dict[str, Any], where: str) -> MethodStep:
     family = [method for method in methods() if method.family == name]
     if not family:
         known = dict.fromkeys(method.family for method in methods())
         raise UsageError(f"{where} is no step; there are: {', '.join([*known, 'quantize', 'export', 'report'])}")
     method = choose(family, values.pop("method", None), where)
-    return MethodStep(method, configure(method.config_type, values, where=where))
+    config: Any = configure(method.config_type, values, where=where)
+    given.pop("method", None)
+    # Neither where OUT lies nor how its path was typed matters to what is done already.
+    return MethodStep(method, config, to_dict(configure(method.config_type, given, where=where)))
 
 
 def _export_settings(values: dict[str, Any], where: str) -> dict[str, Any]:

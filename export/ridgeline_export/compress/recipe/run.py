@@ -15,6 +15,7 @@ from ridgeline_estimate.host import write_whole
 from ridgeline_export.compress.progress import Progress
 from ridgeline_export.compress.recipe.recipe import ExportStep, MethodStep, Recipe, Step, place_of
 from ridgeline_export.compress.run import Request, compress, disk_errors
+from ridgeline_export.compress.rundir import run_path
 from ridgeline_export.compress.setting import to_dict
 from ridgeline_export.config import ExportOptions
 from ridgeline_export.errors import ExportError, OutputError
@@ -33,7 +34,8 @@ def run_recipe(recipe: Recipe, out: Path, progress: Progress, *, fresh: bool = F
         record = _record(recipe, places)
         if fresh:
             _forget(out)
-        _check_record(out, record)
+        for place in _changed(out, record):
+            shutil.rmtree(run_path(place), ignore_errors=True)
         write_whole(out / _RECORD, json.dumps(record, indent=2) + "\n")
         model = recipe.model
         for step, place in zip(recipe.steps, places, strict=True):
@@ -48,7 +50,8 @@ def run_recipe(recipe: Recipe, out: Path, progress: Progress, *, fresh: bool = F
 
 def _do(step: Step, recipe: Recipe, model: str, place: Path, progress: Progress) -> None:
     if isinstance(step, MethodStep):
-        progress.say(compress(Request(step.config, model, place, recipe.data, recipe.task), progress).summary)
+        request = Request(step.config, model, place, recipe.data, recipe.task, settings=step.settings)
+        progress.say(compress(request, progress).summary)
     elif isinstance(step, ExportStep):
         _export(step, recipe, model, place, progress)
     else:
@@ -80,36 +83,46 @@ def _record(recipe: Recipe, places: list[Path]) -> dict[str, Any]:
         "task": recipe.task,
         "data": to_dict(recipe.data),
         "steps": [
-            {"place": place.name, "settings": step.settings} for place, step in zip(places, recipe.steps, strict=True)
+            {"place": place.name, "settings": _settings(step)} for place, step in zip(places, recipe.steps, strict=True)
         ],
     }
 
 
-def _check_record(out: Path, record: dict[str, Any]) -> None:
-    """Steps that are done must have been done as the recipe says now; later ones may change."""
+def _settings(step: Step) -> dict[str, Any]:
+    return {"method": step.method.name, **step.settings} if isinstance(step, MethodStep) else step.settings
+
+
+def _changed(out: Path, record: dict[str, Any]) -> list[Path]:
+    """Places of steps that are not done and have other settings now than before, whose checkpoints are of no use.
+
+    Raises OutputError for a step that was done otherwise than the recipe says now.
+    """
     before = _read_record(out)
     if before is None:
-        return
+        return []
     for name in ("model", "task", "data"):
         if before.get(name) != record[name]:
             raise OutputError(
-                f"{out} holds a recipe for another {name} ({before.get(name)}); choose another OUT, or give --fresh"
+                f"{out} holds a recipe for another {name} ({before.get(name)}); choose another OUT, or give --fresh to "
+                "do every step anew"
             )
-    now = {step["place"]: step["settings"] for step in record["steps"]}
-    for step in before.get("steps", []):
-        place = step["place"]
-        if (out / place).exists() and json.loads(json.dumps(now.get(place))) != step["settings"]:
+    now = {step["place"]: step["settings"] for step in json.loads(json.dumps(record["steps"]))}
+    changed = [out / Path(str(step["place"])).name for step in before["steps"]
+               if now.get(step["place"]) != step["settings"]]  # fmt: skip
+    for place in changed:
+        if place.exists():
             raise OutputError(
-                f"{out / place} was made with other settings than the recipe has now; remove it and what follows it, "
-                "choose another OUT, or give --fresh"
+                f"{place} was made with other settings than the recipe has now; remove it and what follows it, "
+                "choose another OUT, or give --fresh to do every step anew"
             )
+    return changed
 
 
 def _forget(out: Path) -> None:
     """Remove what an earlier run's record names, and nothing else."""
     for step in (_read_record(out) or {}).get("steps", []):
         name = Path(str(step["place"])).name
-        for path in (out / name, out / f".{name}.run"):
+        for path in (out / name, run_path(out / name)):
             shutil.rmtree(path, ignore_errors=True)
     (out / _RECORD).unlink(missing_ok=True)
 

@@ -59,7 +59,8 @@ steps:
     _, _, recover, report = read_recipe(written(tmp_path, text.replace("4-", "3-")), tmp_path / "out").steps
     assert isinstance(recover, MethodStep)
     assert str(recover.config.teacher) == str(tmp_path / "out" / "1-prune")
-    assert report == ReportStep(str(tmp_path / "out" / "3-recover"))
+    assert report == ReportStep(str(tmp_path / "out" / "3-recover"), "$3-recover")
+    assert (recover.settings["teacher"], report.settings["against"]) == ("$1-prune", "$3-recover")
 
 
 @pytest.mark.parametrize(

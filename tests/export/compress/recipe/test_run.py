@@ -7,12 +7,22 @@ from pathlib import Path
 import pytest
 
 from ridgeline_export.bundle import read_bundle
-from ridgeline_export.compress.progress import Silent
+from ridgeline_export.compress.progress import Silent, Step
 from ridgeline_export.compress.recipe.recipe import read_recipe
 from ridgeline_export.compress.recipe.run import run_recipe
 from ridgeline_export.errors import OutputError, TargetError
 from tests.models import add_sentence_modules, write_model
 
+TRAINED = """
+model: {model}
+task: feature-extraction
+data: {{data: {texts}, quality_texts: 32}}
+steps:
+  - prune: {{method: layers, keep: [0], recover: false}}
+  - recover:
+      teacher: $1-prune
+      training: {{learning_rate: {rate}, max_steps: 4, batch_texts: 16, max_tokens: 16, checkpoint_s: 0}}
+"""
 STEPS = """
 model: {model}
 data: {{data: stdlib, quality_texts: 32}}
@@ -25,8 +35,17 @@ steps:
 
 
 class Heard(Silent):
-    def __init__(self) -> None:
+    """Remembers what is said and shown, and gives up after a step."""
+
+    def __init__(self, last: int | None = None) -> None:
         self.said: list[str] = []
+        self.steps: list[int] = []
+        self.last = last
+
+    def train(self, step: Step) -> None:
+        self.steps.append(step.step)
+        if step.step == self.last:
+            raise KeyboardInterrupt
 
     def say(self, sentence: str) -> None:
         self.said.append(sentence)
@@ -80,6 +99,42 @@ def test_another_model_is_refused(finished: Path, model: Path, tmp_path: Path) -
     other = shutil.copytree(model, tmp_path / "other")
     with pytest.raises(OutputError, match=r"holds a recipe for another model"):
         run(finished, other)
+
+
+def run_trained(
+    tmp_path: Path, out: Path, model: Path, texts: Path, rate: float = 1e-3, last: int | None = None
+) -> Heard:
+    (tmp_path / "trained.yaml").write_text(TRAINED.format(model=model, texts=texts, rate=rate))
+    heard = Heard(last)
+    run_recipe(read_recipe(str(tmp_path / "trained.yaml"), out), out, heard)
+    return heard
+
+
+def test_a_killed_step_begins_anew_with_other_settings(tmp_path: Path, model: Path, texts_file: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        run_trained(tmp_path, out, model, texts_file, last=2)
+    assert any((out / ".2-recover.run").rglob("checkpoint.pt"))
+    heard = run_trained(tmp_path, out, model, texts_file, rate=1e-4)
+    assert heard.said[0] == "1-prune is done already"
+    assert heard.steps == [1, 2, 3, 4]
+    assert not (out / ".2-recover.run").exists()
+
+
+def test_what_is_done_and_what_was_killed_may_move(
+    tmp_path: Path, model: Path, texts_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_trained(tmp_path, Path("out"), model, texts_file, last=2)
+    (tmp_path / "out").rename(tmp_path / "moved")
+    heard = run_trained(tmp_path, tmp_path / "moved", model, texts_file)
+    assert heard.said[0] == "1-prune is done already"
+    assert heard.steps == [2, 3, 4]
+    journal = json.loads((tmp_path / "moved" / "2-recover" / "compression.json").read_text())
+    assert journal["steps"][-1]["settings"]["teacher"] == "$1-prune"
+    again = run_trained(tmp_path, Path("moved"), model, texts_file).said
+    assert again == ["1-prune is done already", "2-recover is done already"]
 
 
 def test_fresh_begins_anew(tmp_path: Path, finished: Path, model: Path) -> None:
