@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from ridgeline_export.errors import TargetError, UnsupportedModelError
@@ -23,9 +25,9 @@ def drop_layers(model: Any, kept: Sequence[int], form: Form) -> Form:
     kept: ascending numbers of those that an input goes through, of layout.depth
     Sets the config's number of layers and its lists with an entry a layer.
     Raises TargetError when none would be left or there are no such layers, UnsupportedModelError when the model's class
-    builds some layers unlike others, so that they cannot stand elsewhere.
+    builds some layers unlike others, so that they cannot stand elsewhere, or has other parameters for each layer.
     """
-    layout = read_layout(model)
+    layout = layout_to_drop_from(model)
     if not kept or list(kept) != sorted(set(kept) & set(range(layout.depth))):
         raise TargetError(
             f"layers {list(kept)} cannot be kept: it has layers 0 to {layout.depth - 1}, of which at least one stays, "
@@ -35,6 +37,7 @@ def drop_layers(model: Any, kept: Sequence[int], form: Form) -> Form:
         form = _drop_repeated(model, layout, kept, form)
     else:
         _check_places(model, layout, kept)
+        _check_others(model, layout, kept)
         _move_table(layout, kept)
         _set_stack(layout, [layout.stack[number] for number in kept])
         _set_depth(model, layout.depth, kept)
@@ -43,6 +46,14 @@ def drop_layers(model: Any, kept: Sequence[int], form: Form) -> Form:
         if KEY in vars(config):
             write_form(config, form)
     return form
+
+
+def layout_to_drop_from(model: Any) -> Layout:
+    """As read_layout, whose refusal speaks of heads and channels alone."""
+    try:
+        return read_layout(model)
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"no whole layers can be removed, since {error}") from error
 
 
 def fixed_layers(layout: Layout) -> tuple[int, ...]:
@@ -60,6 +71,27 @@ def _check_places(model: Any, layout: Layout, kept: Sequence[int]) -> None:
         raise UnsupportedModelError(
             f"'{model.config.model_type}' builds layer {shown} unlike the others, so that none can take its place; "
             f"keep layer {shown} and those before"
+        )
+
+
+def _check_others(model: Any, layout: Layout, kept: Sequence[int]) -> None:
+    """ESM's head for contacts reads the attention of all layers."""
+    stack = next(name for name, module in model.named_modules() if module is layout.stack)
+    shapes = []
+    for numbers in (range(layout.depth), kept):
+        config = copy.deepcopy(model.config)
+        _set_config(config, layout.depth, numbers)
+        with torch.device("meta"):
+            built = type(model)(config)
+        shapes.append(
+            {name: weight.shape for name, weight in built.named_parameters() if not name.startswith(f"{stack}.")}
+        )
+    before, after = shapes
+    changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    if changed:
+        raise UnsupportedModelError(
+            f"'{model.config.model_type}' cannot lose layers: its '{changed[0]}' has values for each of them; prune "
+            "heads and channels"
         )
 
 
@@ -97,10 +129,14 @@ def _set_depth(model: Any, depth: int, kept: Sequence[int]) -> None:
             if vars(module).get(name) == depth:
                 setattr(module, name, len(kept))
     for config in configs_of(model):
-        for name, values in list(vars(config).items()):
-            if "layer" in name and isinstance(values, list | tuple) and len(values) == depth:
-                vars(config)[name] = type(values)(values[number] for number in kept)
-        config.num_hidden_layers = len(kept)
+        _set_config(config, depth, kept)
+
+
+def _set_config(config: Any, depth: int, kept: Sequence[int]) -> None:
+    for name, values in list(vars(config).items()):
+        if "layer" in name and isinstance(values, list | tuple) and len(values) == depth:
+            vars(config)[name] = type(values)(values[number] for number in kept)
+    config.num_hidden_layers = len(kept)
 
 
 def _drop_repeated(model: Any, layout: Layout, kept: Sequence[int], form: Form) -> Form:

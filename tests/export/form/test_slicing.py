@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from ridgeline_export.errors import ModelError, TargetError, UnsupportedModelError
 from ridgeline_export.form.form import AttentionForm, Form, LayerForm, read_form, write_form
@@ -226,6 +227,21 @@ def test_the_first_layer_can_go(name: str, tmp_path: Path) -> None:
 def test_modernberts_first_layer_has_no_norm_and_stays() -> None:
     with pytest.raises(UnsupportedModelError, match="keep layer 0"):
         drop_layers(make_encoder("modernbert"), [1, 2], Form())
+
+
+def test_what_other_parameters_have_for_each_layer_is_in_the_way() -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 24}
+    config = transformers.EsmConfig(vocab_size=60, max_position_embeddings=64, pad_token_id=0, mask_token_id=4, **sizes)
+    model = transformers.EsmModel(config).eval()
+    with pytest.raises(UnsupportedModelError, match=r"'esm' cannot lose layers: its 'contact_head.regression.weight'"):
+        drop_layers(model, [0, 2], Form())
+    assert read_layout(model).depth == model.config.num_hidden_layers == 3
+
+
+def test_the_refusal_of_a_model_without_layers_speaks_of_layers() -> None:
+    config = transformers.FNetConfig(vocab_size=60, hidden_size=32, num_hidden_layers=2, intermediate_size=24)
+    with pytest.raises(UnsupportedModelError, match="no whole layers can be removed, since .fnet. cannot"):
+        drop_layers(transformers.FNetModel(config).eval(), [0], Form())
 
 
 def test_albert_runs_its_groups_less_often(tmp_path: Path) -> None:

@@ -112,14 +112,14 @@ def least_harm(
 
 
 def _number_of_layers(job: Job) -> int:
-    from ridgeline_export.form.layout import read_layout
+    from ridgeline_export.form.dropping import layout_to_drop_from
 
     if job.form.attention is not None:
         raise UnsupportedModelError(
             f"the model's attention was replaced ({job.form.attention.method}); drop layers first, and replace "
             "attention afterwards"
         )
-    return read_layout(job.loaded.model).depth
+    return layout_to_drop_from(job.loaded.model).depth
 
 
 def _checked(keep: Sequence[int], layers: int) -> tuple[int, ...]:
