@@ -12,6 +12,7 @@ from ridgeline_export.errors import OutputError, TrainingError, disk_full, summa
 
 CHECKPOINT_NAME = "checkpoint.pt"
 FORMAT = 1
+_ANEW = "train anew with --fresh (in a recipe remove that file, since --fresh is for all steps)"
 
 
 def write_checkpoint(directory: Path, state: dict[str, Any]) -> None:
@@ -52,16 +53,16 @@ def read_checkpoint(directory: Path, identity: str) -> dict[str, Any] | None:
         # weights_only: nothing in the file can run code.
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if state["format"] > FORMAT:
-            raise TrainingError(f"{path} is of a newer version of Ridgeline; upgrade, or train anew with --fresh")
+            raise TrainingError(f"{path} is of a newer version of Ridgeline; upgrade, or {_ANEW}")
         found = state["identity"]
     except TrainingError:
         raise
     except Exception as error:  # torch, zipfile and pickle each have errors of their own
-        raise TrainingError(f"the checkpoint {path} is damaged ({summary(error)}); train anew with --fresh") from error
+        raise TrainingError(f"the checkpoint {path} is damaged ({summary(error)}); {_ANEW}") from error
     if found != identity:
         raise TrainingError(
             f"the checkpoint {path} is of another run: its settings, its training texts or the model that it began "
-            "with differ from this one's; put back what was changed to go on from it, or train anew with --fresh"
+            f"with differ from this one's; put back what was changed to go on from it, or {_ANEW}"
         )
     return state
 

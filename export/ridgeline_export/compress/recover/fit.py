@@ -239,7 +239,8 @@ class _Run:
             kept = f"; the last good checkpoint is kept in {self.directory}"
         return TrainingError(
             f"the {what} not finite any more at step {step} of {self.plan.steps}, at a learning "
-            f"rate of {rate:.2g}{kept}; try {', '.join(tries[:-1])} or {tries[-1]}, and --fresh"
+            f"rate of {rate:.2g}{kept}; try {', '.join(tries[:-1])} or {tries[-1]}, and --fresh (a recipe's step "
+            "begins anew by itself)"
         )
 
 
