@@ -23,6 +23,7 @@ Indices = NDArray[np.int64]
 _POOL_BATCHES = 32
 # oneDNN keeps its kernels and their scratch for every shape that it met: with every length that is gigabytes.
 _PAD_MULTIPLE = 8
+_ENCODED_TEXTS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +94,18 @@ def tokenize(
         classes, or with the one name of a regression
     Raises UsageError for a label that is none of `labels`, or when some examples have labels and others none.
     """
-    encodings = _cut(encoder, max_tokens).encode([example.text for example in examples])
-    type_ids = None
-    if "token_type_ids" in encoder.input_names:
-        type_ids = np.concatenate([np.array(encoding.type_ids, np.int8) for encoding in encodings])
+    cut = _cut(encoder, max_tokens)
+    ids: list[NDArray[np.int32]] = []
+    type_ids: list[NDArray[np.int8]] = []
+    # An encoding holds far more than its ids: those of a whole corpus at once would be gigabytes.
+    for start in range(0, len(examples), _ENCODED_TEXTS):
+        for encoding in cut.encode([example.text for example in examples[start : start + _ENCODED_TEXTS]]):
+            ids.append(np.array(encoding.ids, np.int32))
+            type_ids.append(np.array(encoding.type_ids, np.int8))
     return Tokens(
-        ids=np.concatenate([np.array(encoding.ids, np.int32) for encoding in encodings]),
-        type_ids=type_ids,
-        offsets=np.cumsum([0, *(len(encoding.ids) for encoding in encodings)], dtype=np.int64),
+        ids=np.concatenate(ids),
+        type_ids=np.concatenate(type_ids) if "token_type_ids" in encoder.input_names else None,
+        offsets=np.cumsum([0, *map(len, ids)], dtype=np.int64),
         labels=_labels(examples, labels),
         pad_token_id=encoder.pad_token_id,
     )
