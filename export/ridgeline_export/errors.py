@@ -15,6 +15,8 @@ A variant below its quality gate is no exception: the export goes on with the ot
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class ExportError(Exception):
@@ -65,6 +67,19 @@ def disk_full(error: BaseException | None) -> bool:
         seen.add(id(error))
         error = error.__cause__ or error.__context__
     return False
+
+
+@contextmanager
+def disk_errors(sentence: str) -> Iterator[None]:
+    """Raises OutputError with this sentence when the disk is full; other errors pass as they are."""
+    try:
+        yield
+    except ExportError:
+        raise
+    except Exception as error:  # libraries wrap the system's error in their own
+        if disk_full(error):
+            raise OutputError(sentence) from error
+        raise
 
 
 def summary(error: BaseException, limit: int = 200) -> str:

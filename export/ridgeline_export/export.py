@@ -6,8 +6,8 @@ import importlib
 import importlib.metadata
 import importlib.util
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from ridgeline_export.config import ExportOptions, Fp32, Int8Static, PackedConfi
 from ridgeline_export.convert import convert
 from ridgeline_export.corpus import load_corpus
 from ridgeline_export.deduplicate import shared_bytes
-from ridgeline_export.errors import ConversionError, ExportError, OutputError, disk_full
+from ridgeline_export.errors import ConversionError, ExportError, disk_errors
 from ridgeline_export.load import load_model
 from ridgeline_export.quantize import quantize
 from ridgeline_export.source import find_model
@@ -87,20 +87,9 @@ def export(options: ExportOptions, step: Step = _silent) -> Report:
     Raises ExportError, after which nothing is left on disk; a variant below its gate is no error but an Outcome.
     """
     _require_packages(options)
-    with _disk_errors(options.out), workspace(options.out) as directory:
+    full = f"the disk of {options.out.parent} is full; nothing was written"
+    with disk_errors(full), workspace(options.out) as directory:
         return _Export(options, directory, step).run()
-
-
-@contextmanager
-def _disk_errors(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except ExportError:
-        raise
-    except Exception as error:
-        if disk_full(error):
-            raise OutputError(f"the disk of {out.parent} is full; nothing was written") from error
-        raise
 
 
 def _require_packages(options: ExportOptions) -> None:

@@ -6,8 +6,9 @@ Everything that transformers' tokenizer decides in Python (special tokens, lower
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Text = str | tuple[str, str]
 Feed = dict[str, NDArray[np.int64]]
+_ENCODED_TEXTS = 1024
 _VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "*.model", "*.bpe", "tokenizer.model*")
 
 
@@ -45,6 +47,12 @@ class TextEncoder:
         """One encoding per text or pair of texts, truncated and unpadded."""
         encodings: list[Encoding] = self.backend.encode_batch(list(texts))
         return encodings
+
+    def encode_each(self, texts: Iterable[Text]) -> Iterator[Encoding]:
+        """The same one by one, for many texts: an encoding holds far more than its ids."""
+        waiting = iter(texts)
+        while piece := list(itertools.islice(waiting, _ENCODED_TEXTS)):
+            yield from self.encode(piece)
 
     def pad(self, encodings: Sequence[Encoding]) -> Feed:
         """One batch: arrays [batch, longest sequence], int64, by name of graph input."""

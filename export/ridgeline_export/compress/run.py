@@ -6,8 +6,7 @@ import dataclasses
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from ridgeline_export.compress.rundir import KEPT, run_directory
 from ridgeline_export.compress.save import save_model
 from ridgeline_export.compress.setting import to_dict
 from ridgeline_export.compress.training import DataSettings, Training
-from ridgeline_export.errors import ExportError, OutputError, disk_full
+from ridgeline_export.errors import disk_errors
 from ridgeline_export.form.extras import read_extras
 from ridgeline_export.form.form import read_form
 from ridgeline_export.load import load_model
@@ -58,7 +57,7 @@ def compress(request: Request, progress: Progress | None = None) -> Outcome:
     _check_devices(request.config)
     settings = to_dict(request.config) if request.settings is None else request.settings
     out = Path(os.path.abspath(request.out))
-    with disk_errors(out), workspace(out) as directory:
+    with disk_errors(full_disk(out)), workspace(out) as directory:
         with progress.stage("Loading the model"):
             source = find_model(request.model, request.revision)
             data = load_data(request.data)
@@ -96,17 +95,9 @@ def _check_devices(config: Any) -> None:
         check_devices(training.devices)
 
 
-@contextmanager
-def disk_errors(out: Path) -> Iterator[None]:
-    """A full disk becomes a sentence."""
-    try:
-        yield
-    except ExportError:
-        raise
-    except Exception as error:
-        if disk_full(error):
-            raise OutputError(
-                f"the disk of {out.parent} is full; {out.name} was not written. Make room and run the same command "
-                "again: it goes on from its last checkpoint"
-            ) from error
-        raise
+def full_disk(out: Path) -> str:
+    """What is said when the disk is full."""
+    return (
+        f"the disk of {out.parent} is full; {out.name} was not written. Make room and run the same command again: "
+        "it goes on from its last checkpoint"
+    )

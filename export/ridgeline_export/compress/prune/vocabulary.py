@@ -78,7 +78,7 @@ def _texts(examples: Sequence[Example]) -> list[Any]:
 def _counts(job: Job) -> Counter[int]:
     """How often the texts for training and validation use each token; those that judge are not looked at."""
     counts: Counter[int] = Counter()
-    for encoding in job.loaded.encoder.encode(_texts([*job.data.training, *job.data.validation])):
+    for encoding in job.loaded.encoder.encode_each(_texts([*job.data.training, *job.data.validation])):
         counts.update(encoding.ids)
     return counts
 

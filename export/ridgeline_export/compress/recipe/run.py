@@ -14,11 +14,11 @@ from typing import Any
 from ridgeline_estimate.host import write_whole
 from ridgeline_export.compress.progress import Progress
 from ridgeline_export.compress.recipe.recipe import ExportStep, MethodStep, Recipe, Step, place_of
-from ridgeline_export.compress.run import Request, compress, disk_errors
+from ridgeline_export.compress.run import Request, compress, full_disk
 from ridgeline_export.compress.rundir import run_path
 from ridgeline_export.compress.setting import to_dict
 from ridgeline_export.config import ExportOptions
-from ridgeline_export.errors import ExportError, OutputError
+from ridgeline_export.errors import ExportError, OutputError, disk_errors
 
 _RECORD = "recipe.json"
 
@@ -29,7 +29,7 @@ def run_recipe(recipe: Recipe, out: Path, progress: Progress, *, fresh: bool = F
     fresh: forget all steps of an earlier run
     Raises ExportError; the steps before stay, and the same command goes on with the one that failed.
     """
-    with disk_errors(out), _claimed(out):
+    with disk_errors(full_disk(out)), _claimed(out):
         places = _places(recipe, out)
         record = _record(recipe, places)
         if fresh:

@@ -23,7 +23,6 @@ Indices = NDArray[np.int64]
 _POOL_BATCHES = 32
 # oneDNN keeps its kernels and their scratch for every shape that it met: with every length that is gigabytes.
 _PAD_MULTIPLE = 8
-_ENCODED_TEXTS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +93,11 @@ def tokenize(
         classes, or with the one name of a regression
     Raises UsageError for a label that is none of `labels`, or when some examples have labels and others none.
     """
-    cut = _cut(encoder, max_tokens)
     ids: list[NDArray[np.int32]] = []
     type_ids: list[NDArray[np.int8]] = []
-    # An encoding holds far more than its ids: those of a whole corpus at once would be gigabytes.
-    for start in range(0, len(examples), _ENCODED_TEXTS):
-        for encoding in cut.encode([example.text for example in examples[start : start + _ENCODED_TEXTS]]):
-            ids.append(np.array(encoding.ids, np.int32))
-            type_ids.append(np.array(encoding.type_ids, np.int8))
+    for encoding in _cut(encoder, max_tokens).encode_each(example.text for example in examples):
+        ids.append(np.array(encoding.ids, np.int32))
+        type_ids.append(np.array(encoding.type_ids, np.int8))
     return Tokens(
         ids=np.concatenate(ids),
         type_ids=np.concatenate(type_ids) if "token_type_ids" in encoder.input_names else None,

@@ -41,7 +41,7 @@ from ridgeline_export.compress.report.sizes import estimated_work, model_size
 from ridgeline_export.compress.report.subject import subject_of_variant
 from ridgeline_export.compress.report.tables import headline, markdown
 from ridgeline_export.compress.training import DataSettings
-from ridgeline_export.errors import ModelError, OutputError, disk_full
+from ridgeline_export.errors import ModelError, OutputError, disk_errors
 from ridgeline_export.write import publish, workspace
 
 _DEFAULTS = ReportSettings()
@@ -216,15 +216,11 @@ def _replaced(out: Path) -> Iterator[Path]:
     out = Path(os.path.abspath(out))
     if os.path.lexists(out) and not (out / REPORT_NAME).is_file():
         raise OutputError(f"{out} exists and holds no report; choose another place for the report")
-    try:
-        with workspace(out.with_name(f".{out.name}.new")) as directory:
-            yield directory
-            shutil.rmtree(directory / "bundles", ignore_errors=True)
-            _publish(directory, out)
-    except OSError as error:
-        if disk_full(error):
-            raise OutputError(f"the disk of {out.parent} is full; the report was not written") from error
-        raise
+    full = f"the disk of {out.parent} is full; the report was not written"
+    with disk_errors(full), workspace(out.with_name(f".{out.name}.new")) as directory:
+        yield directory
+        shutil.rmtree(directory / "bundles", ignore_errors=True)
+        _publish(directory, out)
 
 
 def _publish(directory: Path, out: Path) -> None:

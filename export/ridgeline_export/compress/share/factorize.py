@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from ridgeline_export.tokenizer import TextEncoder
 
 _ROWS = 1 << 14
-_TEXTS = 1 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +104,9 @@ def token_counts(encoder: TextEncoder, examples: Sequence[Example], vocabulary: 
     import torch
 
     counts = torch.zeros(vocabulary, dtype=torch.float64)
-    for start in range(0, len(examples), _TEXTS):
-        encodings = encoder.encode([example.text for example in examples[start : start + _TEXTS]])
-        ids = torch.tensor([number for encoding in encodings for number in encoding.ids])
-        counts += torch.bincount(ids, minlength=vocabulary)
+    for encoding in encoder.encode_each(example.text for example in examples):
+        ids = torch.tensor(encoding.ids, dtype=torch.int64)
+        counts.index_add_(0, ids, torch.ones(len(ids), dtype=torch.float64))
     return counts
 
 
