@@ -84,7 +84,8 @@ def make_table(trials: Sequence[Trial]) -> str:
         "",
         f"{winner.optimizer} with the schedule {winner.schedule} at a learning rate of {winner.rate:.2g} wins: "
         f"{winner.figure:.4f} after {winner.curve[-1][0]} steps (trial {winner.number + 1} of {len(trials)}).",
-        "Each cell: the best figure, and the learning rate it was reached at; – was not tried to its end.",
+        "Each cell: the best figure, and the learning rate it was reached at; in brackets: given up at that step, "
+        "behind the median of the others; – was not tried.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -93,6 +94,8 @@ def _cell(trials: Sequence[Trial], optimizer: str, schedule: str, winner: Trial)
     best = best_in(trials, optimizer, schedule)
     if best is None:
         return "–"
+    if best.figure is None:
+        return f"[{best.curve[-1][1]:.4f} at step {best.curve[-1][0]}]" if best.ending == "pruned" else best.ending
     text = f"{best.figure:.4f} ({best.rate:.1g})"
     return f"**{text}**" if best == winner else text
 

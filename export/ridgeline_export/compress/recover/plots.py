@@ -73,8 +73,16 @@ def _paint_heat(axes: Any, trials: Sequence[Trial]) -> None:
     axes.imshow(np.ma.masked_invalid(figures), aspect="auto", cmap="viridis")
     middle = (np.nanmin(figures) + np.nanmax(figures)) / 2
     for (row, column), value in np.ndenumerate(figures):
-        text = "–" if np.isnan(value) else f"{value:.3f}"
-        axes.text(column, row, text, ha="center", va="center", color="white" if value < middle else "black")
+        colour = "white" if value < middle else "black"
+        axes.text(column, row, _label(best[row][column]), ha="center", va="center", color=colour, fontsize=8)
     axes.set_xticks(range(len(SCHEDULES)), SCHEDULES)
     axes.set_yticks(range(len(OPTIMIZERS)), OPTIMIZERS)
-    axes.set_title("Best figure of each optimizer and schedule")
+    axes.set_title("Best figure of each optimizer and schedule (white: given up, behind the median of the others)")
+
+
+def _label(best: Trial | None) -> str:
+    if best is None:
+        return "–"
+    if best.figure is not None:
+        return f"{best.figure:.3f}\nat {best.rate:.1g}"
+    return f"{best.curve[-1][1]:.3f}\nstep {best.curve[-1][0]}" if best.ending == "pruned" else best.ending

@@ -101,13 +101,11 @@ def best_of(trials: Sequence[Trial]) -> Trial:
 
 
 def best_in(trials: Sequence[Trial], optimizer: str, schedule: str) -> Trial | None:
-    """The best of the trials of a pair that came to their end."""
-    those = [
-        trial
-        for trial in trials
-        if (trial.optimizer, trial.schedule) == (optimizer, schedule) and trial.figure is not None
-    ]
-    return best_of(those) if those else None
+    """The best of a pair's trials that came to their end; else the one that was given up last; None for no trial."""
+    those = [trial for trial in trials if (trial.optimizer, trial.schedule) == (optimizer, schedule)]
+    if any(trial.figure is not None for trial in those):
+        return best_of(those)
+    return max(those, key=lambda trial: trial.curve[-1] if trial.curve else (0, -math.inf), default=None)
 
 
 def _tried(

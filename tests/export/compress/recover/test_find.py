@@ -92,10 +92,13 @@ def test_the_table_names_the_winner() -> None:
         Trial(0, "sgd", "linear", 1.0, 0.5, ((5, 0.7), (10, 0.8)), "complete"),
         Trial(1, "adamw", "cosine", 1.0, 0.001, ((5, 0.8), (10, 0.9)), "complete"),
         Trial(2, "adamw", "cosine", 2.0, 0.002, ((5, 0.1),), "pruned"),
+        Trial(3, "sgd", "cosine", 1.0, 0.5, ((5, 0.2),), "pruned"),
+        Trial(4, "sgd", "step", 1.0, 0.5, (), "diverged"),
     ]
     table = make_table(trials)
 
-    assert "| sgd | – | 0.8000 (0.5) | – |" in table and "**0.9000 (0.001)**" in table
+    assert "| sgd | – | 0.8000 (0.5) | [0.2000 at step 5] | – | diverged | – | – |" in table
+    assert "**0.9000 (0.001)**" in table
     assert "adamw with the schedule cosine at a learning rate of 0.001 wins: 0.9000 after 10 steps" in table
 
 
