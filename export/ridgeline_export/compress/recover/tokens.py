@@ -23,6 +23,8 @@ Indices = NDArray[np.int64]
 _POOL_BATCHES = 32
 # oneDNN keeps its kernels and their scratch for every shape that it met: with every length that is gigabytes.
 _PAD_MULTIPLE = 8
+# Eager attention holds a few numbers for every pair of tokens and head: 0.4 GB each in fp32 with 12 heads.
+_MOST_PAIRS = 2**23
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +126,18 @@ def batches_of(lengths: Indices, batch_texts: int, seed: int, epoch: int) -> lis
 
 
 def sorted_batches(lengths: Indices, batch_texts: int) -> Iterator[Indices]:
-    """All texts once, longest first: for evaluation and for outputs that are computed once."""
+    """All texts once, longest first: for evaluation and for outputs that are computed once.
+
+    lengths:     tokens of each text, int64 [texts]
+    batch_texts: of a batch at most; long texts make smaller ones, since attention's memory grows with their squares
+    """
     order = np.argsort(-lengths, kind="stable")
-    for first in range(0, len(order), batch_texts):
-        yield order[first : first + batch_texts]
+    first = 0
+    while first < len(order):
+        fitting = _MOST_PAIRS // max(1, int(lengths[order[first]])) ** 2
+        texts = max(1, min(batch_texts, fitting))
+        yield order[first : first + texts]
+        first += texts
 
 
 def _cut(encoder: TextEncoder, max_tokens: int) -> TextEncoder:

@@ -72,7 +72,7 @@ def _panel(axes: Axes, shown: Sequence[Point]) -> None:
         marker = _MARKERS.get(point.variant, "^")
         axes.plot(point.speed, point.quality, marker, color=color, markersize=8, markeredgecolor="white", zorder=3)
         axes.annotate(
-            point.name,
+            point.name.rpartition("/")[2],  # of a hub id, its name alone
             (point.speed, point.quality),
             xytext=(0, 0),
             textcoords="offset points",

@@ -79,3 +79,14 @@ def test_batches_hold_every_text_once_and_follow_from_seed_and_epoch() -> None:
     # Texts of like length are together: without that a batch of 16 would span nearly all lengths.
     assert np.mean([np.ptp(lengths[batch]) for batch in batches]) < 10
     assert [len(batch) for batch in sorted_batches(lengths, 400)] == [400, 400, 200]
+
+
+def test_long_texts_make_small_batches() -> None:
+    lengths = np.array([10] * 40 + [512] * 40 + [4096, 2048, 2048, 2048, 1024])
+
+    batches = list(sorted_batches(lengths, 64))
+
+    assert [lengths[batch].tolist() for batch in batches[:3]] == [[4096], [2048, 2048], [2048, 1024]]
+    assert sorted(np.concatenate(batches)) == list(range(85))
+    assert all(len(batch) * lengths[batch].max() ** 2 <= 2**23 or len(batch) == 1 for batch in batches)
+    assert [len(batch) for batch in batches[3:]] == [32, 32, 16]

@@ -70,6 +70,7 @@ def test_reports_stand_in_one_table_and_one_plot(tmp_path: Path) -> None:
     assert "3.60 × (3.24–3.96)" in row and row.endswith("| ● |")
     (row,) = [line for line in lines if line.startswith("| pruned | fp32 on openvino")]
     assert row.endswith("|  |")
+    assert sum(line.startswith("| teacher |") for line in lines) == 1
     assert (tmp_path / "out" / "pareto.png").read_bytes().startswith(b"\x89PNG")
     drawing = (tmp_path / "out" / "pareto.svg").read_text()
     assert "<svg" in drawing
