@@ -19,7 +19,8 @@ IR_VERSION = 10
 class Fp32:
     """The graph as PyTorch computes it.
 
-    max_abs_error: the largest difference to PyTorch that the gate lets through
+    max_abs_error: the largest difference to PyTorch that the gate lets through; where outputs reach beyond 1, as a
+                   share of the largest, since rounding grows with what is rounded
     """
 
     name: ClassVar[str] = "fp32"
@@ -83,7 +84,8 @@ class Int8Static:
 class PackedFp32:
     """The packed graph in float32: what the other packed variants are made from, for tests and comparisons.
 
-    max_abs_error: the largest difference to PyTorch that the gate lets through
+    max_abs_error: the largest difference to PyTorch that the gate lets through; where outputs reach beyond 1, as a
+                   share of the largest, since rounding grows with what is rounded
     """
 
     name: ClassVar[str] = "packed-fp32"

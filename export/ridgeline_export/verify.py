@@ -66,7 +66,7 @@ class Exam:
             if is_hashed(loaded.model):
                 gate = HASHED_QUALITY
             else:
-                metric, gate = "max_abs_error", config.max_abs_error
+                metric, gate = "max_abs_error", config.max_abs_error * max(1.0, figures["output_scale"])
         else:
             gate = config.min_quality
         return Quality(

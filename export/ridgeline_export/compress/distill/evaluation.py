@@ -21,6 +21,8 @@ from ridgeline_export.load import LoadedModel
 from ridgeline_export.metrics import compare, neighbour_recall, pairwise, spearman
 
 LEAST_TEXTS = 16
+# As many as the most validation texts have at 256 tokens each: of long documents some are enough, and all take minutes.
+MOST_TOKENS = 2**17
 _BATCH_TEXTS = 32
 _BY_TOKEN = ("token-classification", "question-answering", "fill-mask")
 
@@ -61,7 +63,7 @@ class Evaluation:
 def make_evaluation(
     teacher: LoadedModel, student: LoadedModel, examples: Sequence[Example], max_tokens: int
 ) -> Evaluation:
-    """An evaluation on these examples, cut to max_tokens.
+    """An evaluation on these examples, cut to max_tokens; on the first ones when all are over MOST_TOKENS together.
 
     Raises UsageError when there are too few.
     """
@@ -71,6 +73,8 @@ def make_evaluation(
             "give --data more texts"
         )
     tokens = tokenize(student.encoder, examples, max_tokens)
+    kept = max(LEAST_TEXTS, int(np.searchsorted(tokens.offsets, MOST_TOKENS, side="right")) - 1)
+    tokens, examples = tokens.first(kept), examples[:kept]
     if student.task == "fill-mask":
         tokens = masking_of(student).fixed(tokens)
     return Evaluation(

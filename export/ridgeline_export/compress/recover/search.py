@@ -63,16 +63,14 @@ def search(
 
     Every pair of optimizer and schedule comes once, at the suggested rate, in a random order, as far as two thirds of
     the trials go (all of them when there are enough for all pairs); the others are chosen by optuna's TPE from what was
-    seen. A trial that falls behind the median of the others is given up. The same seed gives the same trials.
+    seen and given up when they fall behind the median. The same seed gives the same trials.
 
     rates:   suggested for each optimizer
     journal: file of the finished trials, from which a killed search goes on
     Raises UsageError when optuna is missing, TrainingError when not one trial came to its end.
     """
     optuna = _optuna()
-    study = optuna.create_study(
-        direction="maximize", pruner=optuna.pruners.MedianPruner(n_startup_trials=6, n_warmup_steps=steps // 2)
-    )
+    study = optuna.create_study(direction="maximize")
     pairs = list(itertools.product(OPTIMIZERS, SCHEDULES))
     random.Random(training.seed).shuffle(pairs)
     pairs = pairs[: len(pairs) if trials >= len(pairs) else -(-trials * 2 // 3)]
@@ -82,7 +80,10 @@ def search(
     for number in range(len(done), trials):
         # Made anew for each, so that a resumed search draws what an uninterrupted one does.
         study.sampler = optuna.samplers.TPESampler(seed=training.seed * 1000 + number, n_startup_trials=1)
+        study.pruner = optuna.pruners.MedianPruner(n_startup_trials=6, n_warmup_steps=steps // 2)
         if number < len(pairs):
+            # Some schedules are at their best at the end alone: a pair's one comparison is at the end.
+            study.pruner = optuna.pruners.NopPruner()
             optimizer, schedule = pairs[number]
             study.enqueue_trial({"optimizer": optimizer, "schedule": schedule, "factor": 1.0})
         done.append(_tried(optuna, study, number, model, objective, tokens, training, rates, steps, trials, progress))

@@ -60,6 +60,17 @@ class Tokens:
                 found.update(str(array.dtype).encode() + np.ascontiguousarray(array).tobytes())
         return found.hexdigest()
 
+    def first(self, texts: int) -> Tokens:
+        """So many of the texts, or all when there are fewer."""
+        end = self.offsets[: texts + 1][-1]
+        return Tokens(
+            ids=self.ids[:end],
+            type_ids=None if self.type_ids is None else self.type_ids[:end],
+            offsets=self.offsets[: texts + 1],
+            labels=None if self.labels is None else self.labels[:texts],
+            pad_token_id=self.pad_token_id,
+        )
+
     def batch(self, indices: Sequence[int] | Indices) -> Batch:
         """These texts in this order, on the CPU, padded to the longest or a little more: few shapes, few kernels."""
         import torch

@@ -200,6 +200,17 @@ def test_too_little_text(load: Callable[..., LoadedModel], data: Data, tmp_path:
         make(teacher, twin(teacher), Losses(), few, tmp_path)
 
 
+def test_of_long_texts_some_are_enough(
+    load: Callable[..., LoadedModel], data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ridgeline_export.compress.distill.evaluation.MOST_TOKENS", 500)
+    teacher = load("bert")
+    evaluation = make(teacher, twin(teacher), Losses(), data, tmp_path).evaluation
+
+    assert 16 <= len(evaluation.tokens) == len(evaluation.expected) < len(data.validation)
+    assert evaluation.tokens.offsets[-1] <= 500
+
+
 def test_pieces_are_sentences_that_are_no_text_of_the_data(load: Callable[..., LoadedModel]) -> None:
     text = "One two three. Four five six!\n\nSeven eight nine\nten. Ha."
     examples = [Example(text), *(Example(f"Text number {number} of them.") for number in range(40))]

@@ -82,6 +82,13 @@ def test_a_search_that_was_killed_goes_on_with_the_same_trials(tmp_path: Path) -
     assert best_of(whole).figure == max(trial.figure for trial in whole if trial.figure is not None)
 
 
+def test_every_pairs_first_trial_runs_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optuna.pruners.MedianPruner.prune", lambda *_: True)
+    trials = searched(tmp_path, 9)
+
+    assert [trial.ending for trial in trials] == ["complete"] * 6 + ["pruned"] * 3
+
+
 def test_a_search_where_everything_diverges_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="none of the 3 trials came to its end"):
         searched(tmp_path, 3, Nan())

@@ -90,3 +90,11 @@ def test_long_texts_make_small_batches() -> None:
     assert sorted(np.concatenate(batches)) == list(range(85))
     assert all(len(batch) * lengths[batch].max() ** 2 <= 2**23 or len(batch) == 1 for batch in batches)
     assert [len(batch) for batch in batches[3:]] == [32, 32, 16]
+
+
+def test_the_first_texts_alone(loaded: LoadedModel) -> None:
+    examples = [Example("class", "sad"), Example("return the value of a module", "glad"), Example("of", "calm")]
+    tokens = tokenize(loaded.encoder, examples, 32, LABELS)
+
+    assert tokens.first(2).digest == tokenize(loaded.encoder, examples[:2], 32, LABELS).digest
+    assert tokens.first(9).digest == tokens.digest
