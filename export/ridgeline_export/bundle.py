@@ -109,6 +109,7 @@ class Manifest:
     pooling:       "mean", "cls", "max" or "last" for sentence embeddings, None for a model without pooling
     normalize:     True when embeddings are scaled to unit length
     labels:        names of the classes by index, None for a model without classes
+    prompts:       texts that sentence-transformers puts before an input, by name, such as {"query": "query: "}
     max_tokens:    longest input in tokens, special tokens included
     shape:         fields of ridgeline_estimate.ModelShape
     files:         files that all variants share (config and tokenizer), by path inside the bundle
@@ -128,10 +129,13 @@ class Manifest:
     files: Mapping[str, FileEntry]
     variants: Mapping[str, Variant]
     exported_with: Mapping[str, str] = field(default_factory=dict)
+    prompts: Mapping[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
     def to_json(self) -> str:
         raw = dataclasses.asdict(self)
+        if not self.prompts:
+            del raw["prompts"]
         for variant in raw["variants"].values():
             if not variant["fusion"]:
                 del variant["fusion"]

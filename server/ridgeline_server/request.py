@@ -1,4 +1,4 @@
-"""The contract at the bottom: what travels between HTTP, engine and runtimes. Imports nothing of ours.
+"""The contract at the bottom: what travels between HTTP, engine and runtimes; sequences themselves in sequences.py.
 
 All instants are seconds of CLOCK_MONOTONIC, which every process of the machine shares.
 """
@@ -9,11 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-import numpy as np
-import numpy.typing as npt
-
-Int32Array = npt.NDArray[np.int32]
-Float32Array = npt.NDArray[np.float32]
+from ridgeline_server.sequences import Float32Array, Input, Int32Array, Reading, Readout, Tokens
 
 
 @dataclass(slots=True)
@@ -44,31 +40,37 @@ class Request:
     """What a protocol asks the engine for.
 
     model:      name of a served model, None = the first
-    inputs:     texts, or token ids that are taken as they are (special tokens included)
+    inputs:     texts, token ids that are taken as they are (special tokens included), or pairs of texts
     truncate:   True: cut longer inputs to the model's maximum; False: refuse them; None: the server's default
     received:   instant at which the HTTP request was read, body and all
     deadline:   instant after which the answer is of no use, None = none
     normalize:  True, False: scale embeddings to length 1, or not; None: as the bundle says
+    reading:    how inputs are read into sequences, None = one each, as embeddings are asked for
+    readout:    what is kept of the model's answers, None = a vector each
     """
 
     model: str | None
-    inputs: list[str] | list[list[int]]
+    inputs: Sequence[Input]
     truncate: bool | None
     received: float
     deadline: float | None = None
     normalize: bool | None = None
     priority: Priority = Priority.INTERACTIVE
+    reading: Reading | None = None
+    readout: Readout | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """What the engine answers.
 
-    outputs:      [inputs, dim] float32
-    tokens:       real tokens of each input, after truncation, special tokens included
-    truncated:    how many inputs were cut
+    outputs:      [sequences, dim] float32 of vectors; [0, 0] of other readouts
+    tokens:       real tokens of each sequence, after truncation, special tokens included
+    truncated:    how many sequences were cut
     flops:        estimated FLOPs of the real tokens
-    batches:      those that its inputs ran in, with whatever else ran in them
+    batches:      those that its sequences ran in, with whatever else ran in them
+    sequences:    what was read of the inputs, in their order
+    arrays:       what was kept of the model's answer to each sequence, float32; see Readout
     """
 
     model: str
@@ -78,6 +80,8 @@ class Result:
     flops: float
     instants: Instants
     batches: Sequence[BatchRecord] = ()
+    sequences: Sequence[Tokens] = ()
+    arrays: Sequence[Float32Array] | Float32Array = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +92,14 @@ class Batch:
     input_ids:      [total_tokens] int32
     token_type_ids: [total_tokens] int32, None = all zero
     lengths:        [sequences] int32, tokens of each sequence
+    readouts:       what is kept of the answer to each sequence, None = a vector of each
     """
 
     id: int
     input_ids: Int32Array
     lengths: Int32Array
     token_type_ids: Int32Array | None = None
+    readouts: tuple[Readout, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +216,12 @@ class ModelInfo:
     device:      kind of device its replicas run on: "cpu" or "cuda"
     max_batch_tokens: tokens that one batch may execute, None = not known yet
     why:         the reason for its plan
+    normalize:   whether its embeddings are scaled to unit length unless a request says
+    labels:      names of its classes by index, None for a model without classes
+    problem:     of a classifier as its config says: "single_label_classification", "multi_label_classification" or
+                 "regression", None = not said
+    prompts:     texts that go before an input, by name, such as {"query": "query: "}
+    mask_token, mask_token_id: None where the tokenizer has none
     """
 
     name: str
@@ -233,3 +245,9 @@ class ModelInfo:
     max_batch_tokens: int | None = None
     replica_infos: Sequence[ReplicaInfo] = ()
     why: str = ""
+    normalize: bool = False
+    labels: tuple[str, ...] | None = None
+    problem: str | None = None
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    mask_token: str | None = None
+    mask_token_id: int | None = None

@@ -17,11 +17,11 @@ import numpy as np
 from ridgeline_server.engine.backlog import Backlog
 from ridgeline_server.engine.job import Item, Job
 from ridgeline_server.engine.model import ServedModel
-from ridgeline_server.engine.tokenization import Tokens
-from ridgeline_server.request import BatchRecord, Float32Array, Instants, Request
+from ridgeline_server.request import BatchRecord, Instants, Request
 from ridgeline_server.runtimes.base import Plan
 from ridgeline_server.runtimes.grid import make_grid
 from ridgeline_server.runtimes.token_grid import make_token_grid
+from ridgeline_server.sequences import Float32Array, Tokens
 
 WORKER = (sys.executable, str(Path(__file__).with_name("faulty_worker.py")))
 

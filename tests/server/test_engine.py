@@ -12,7 +12,6 @@ import pytest
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.engine.engine import Engine
 from ridgeline_server.engine.loading import load_models
-from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.errors import (
     DeadlineError,
     OverloadedError,
@@ -21,6 +20,7 @@ from ridgeline_server.errors import (
     UnknownModelError,
 )
 from ridgeline_server.request import Priority, Request
+from ridgeline_server.sequences import Reading, Tokens
 
 
 @pytest.fixture
@@ -73,9 +73,9 @@ async def test_a_deadline_that_passes_while_a_text_is_tokenized_is_an_error(
     tokenizer = engine._models[0].tokenizer.tokenizer
     encode = tokenizer.encode
 
-    def slow(inputs: list[str], truncate: bool) -> list[Tokens]:
+    def slow(inputs: list[str], truncate: bool, reading: Reading | None = None) -> list[Tokens]:
         time.sleep(2)
-        return encode(inputs, truncate)
+        return encode(inputs, truncate, reading)
 
     monkeypatch.setattr(tokenizer, "encode", slow)
     began = time.monotonic()

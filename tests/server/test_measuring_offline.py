@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from ridgeline_export.bundle import read_bundle
 from ridgeline_server.engine.packing import pack
-from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.measuring.offline import Offline, free_grid, mixed_batches, offline_texts_per_s, sorted_batches
 from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.devices import CPU
 from ridgeline_server.runtimes.grid import ShapeGrid, make_grid
 from ridgeline_server.runtimes.selection import make_plan
+from ridgeline_server.sequences import Tokens
 
 GRID = make_grid(64, 256)
 BATCH_S = {(rows, length): 20.0 + rows * length for rows, length in GRID.shapes}

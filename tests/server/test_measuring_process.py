@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from ridgeline_export.bundle import read_bundle
-from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.measuring.errors import PlanError
 from ridgeline_server.measuring.messages import Prepare
 from ridgeline_server.measuring.process import PlanProcess
+from ridgeline_server.sequences import Tokens
 from ridgeline_server.tuning.candidate import Arithmetic, Candidate
 
 FAULTY = Path(__file__).with_name("faulty_plan.py")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ridgeline_export.bundle import Bundle
-from ridgeline_server.request import Float32Array
+from ridgeline_server.sequences import Float32Array
 from tests.conftest import WORDS
 from tests.server.running_server import RunningServer, running_server
 

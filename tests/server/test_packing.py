@@ -3,7 +3,7 @@
 import numpy as np
 
 from ridgeline_server.engine.packing import pack
-from ridgeline_server.engine.tokenization import Tokens
+from ridgeline_server.sequences import Tokens
 
 TWO, ONE = np.array([5, 6], dtype=np.int32), np.array([7], dtype=np.int32)
 

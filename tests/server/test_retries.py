@@ -8,9 +8,9 @@ import pytest
 
 from ridgeline_server.engine.job import Assignment, Item, Job
 from ridgeline_server.engine.retries import MOST_LONE_FAILURES, MOST_LONE_KILLS, judge
-from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.errors import ExecutionError, UnavailableError
 from ridgeline_server.request import Instants, Request
+from ridgeline_server.sequences import Tokens
 
 
 @pytest.fixture

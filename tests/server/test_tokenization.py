@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from ridgeline_server.engine.tokenization import TextTokenizer, TokenizerThreads, Tokens
+from ridgeline_server.engine.tokenization import TextTokenizer, TokenizerThreads
 from ridgeline_server.errors import InputTooLongError, InvalidInputError
+from ridgeline_server.sequences import Tokens
 
 MAX_TOKENS = 12
 # In the event loop, and in a thread.

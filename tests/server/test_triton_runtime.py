@@ -16,9 +16,8 @@ import torch
 from ridgeline_export.bundle import Bundle
 from ridgeline_kernels.errors import KernelError
 from ridgeline_server.engine.packing import pack
-from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.measuring.offline import Offline, mixed_batches
-from ridgeline_server.request import Batch, Float32Array
+from ridgeline_server.request import Batch
 from ridgeline_server.runtimes import triton_peak, triton_runtime
 from ridgeline_server.runtimes.base import DeviceLostError, Plan, Runtime
 from ridgeline_server.runtimes.devices import CPU, Device
@@ -27,6 +26,7 @@ from ridgeline_server.runtimes.selection import load_runtime, make_plan
 from ridgeline_server.runtimes.token_grid import TokenGrid
 from ridgeline_server.runtimes.triton_peak import _product, measure_peak
 from ridgeline_server.runtimes.triton_runtime import TritonRuntime, packed_feed
+from ridgeline_server.sequences import Float32Array, Tokens
 from ridgeline_server.tasks.feature_extraction import POOLINGS
 
 # Of fp16 the relative rounding is 5e-4, and vectors of these models have lengths of a few units.

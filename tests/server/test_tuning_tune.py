@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from ridgeline_export.bundle import read_bundle
-from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.measuring.errors import PlanError
 from ridgeline_server.measuring.messages import Judged, Prepare
 from ridgeline_server.runtimes.base import Plan
+from ridgeline_server.sequences import Tokens
 from ridgeline_server.tuning import tune
 from ridgeline_server.tuning.candidates import Goal, Surroundings, candidates
 from ridgeline_server.tuning.results import Findings

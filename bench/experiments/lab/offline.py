@@ -24,11 +24,11 @@ import numpy.typing as npt  # isort: skip
 from ridgeline_bench.corpus import corpus_from_file
 from ridgeline_server.engine.loading import LoadedModel, load_models
 from ridgeline_server.engine.packing import pack
-from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.base import Plan, Runtime
 from ridgeline_server.runtimes.grid import Shape, ShapeGrid
 from ridgeline_server.runtimes.selection import load_runtime
+from ridgeline_server.sequences import Tokens
 from ridgeline_server.tasks.feature_extraction import normalize, pool
 
 

@@ -30,7 +30,6 @@ from ridgeline_server.engine.connection import FrameProtocol
 from ridgeline_server.engine.loading import LoadedModel, load_models
 from ridgeline_server.engine.messages import Done
 from ridgeline_server.engine.scheduler import Queue, Waiting, make_scheduler
-from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.http.app import create_app
 from ridgeline_server.http.connection import REPLY
 from ridgeline_server.http.parsing import inputs_of, json_object
@@ -38,6 +37,7 @@ from ridgeline_server.http.reply import as_base64, as_json, contiguous
 from ridgeline_server.report.metrics import Metrics
 from ridgeline_server.report.report import Report
 from ridgeline_server.request import Batch, BatchRecord, Instants, ModelInfo, Request, Result
+from ridgeline_server.sequences import Tokens
 from ridgeline_server.tasks.feature_extraction import normalize
 
 _KEYS = (b'"input"', b'"model"', b'"encoding_format"', b'"dimensions"', b'"user"')

@@ -13,10 +13,10 @@ from ridgeline_server.engine.job import Item, Job
 from ridgeline_server.engine.loading import LoadedModel
 from ridgeline_server.engine.model import ServedModel
 from ridgeline_server.engine.replica import Replica, ReplicaState
-from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.errors import (
     TOO_LATE,
     DeadlineError,
+    InvalidInputError,
     OverloadedError,
     RequestError,
     RequestTooLargeError,
@@ -24,12 +24,14 @@ from ridgeline_server.errors import (
     UnavailableError,
     UnknownModelError,
 )
-from ridgeline_server.request import Float32Array, Instants, ModelInfo, Request, Result
+from ridgeline_server.request import Instants, ModelInfo, Request, Result
+from ridgeline_server.sequences import READOUTS, Float32Array, Readout, ReadoutKind, Tokens
 from ridgeline_server.tasks.feature_extraction import normalize
 
 _MOST_FAILED_STARTS = 2
 _POLL_S = 0.01
 _MOST_PENDING_CHARACTERS = 64 * 1024 * 1024
+_NO_VECTORS = np.zeros((0, 0), dtype=np.float32)
 
 
 class Engine:
@@ -112,7 +114,8 @@ class Engine:
 
     async def _answer(self, model: LoadedModel, request: Request, instants: Instants) -> Result:
         truncate = self._config.overlong is Overlong.TRUNCATE if request.truncate is None else request.truncate
-        tokens = await model.tokenizer.encode(request.inputs, truncate, request.deadline)
+        check_readout(model.served.name, model.served.bundle.manifest.task, request.readout)
+        tokens = await model.tokenizer.encode(request.inputs, truncate, request.deadline, request.reading)
         instants.tokenized = time.monotonic()
         self._check_size(tokens)
         model.served.check_available()
@@ -120,11 +123,13 @@ class Engine:
         job = Job(request, asyncio.get_running_loop().create_future(), instants)
         job.items = [Item(job, index, entry) for index, entry in enumerate(tokens)]
         model.served.enqueue(job)
-        vectors = await _in_time(job, request.deadline)
-        outputs = vectors[0][np.newaxis] if len(vectors) == 1 else np.stack(vectors)
+        arrays = await _in_time(job, request.deadline)
+        if request.readout is not None and request.readout.kind is not ReadoutKind.VECTOR:
+            return _result(model.served, job, tokens, _NO_VECTORS, arrays)
+        outputs = arrays[0][np.newaxis] if len(arrays) == 1 else np.stack(arrays)
         if model.served.bundle.manifest.normalize if request.normalize is None else request.normalize:
             outputs = normalize(outputs)
-        return _result(model.served, job, tokens, outputs)
+        return _result(model.served, job, tokens, outputs, outputs)
 
     def _find(self, name: str | None) -> LoadedModel:
         if name is None:
@@ -169,7 +174,24 @@ async def _in_time(job: Job, deadline: float | None) -> list[Float32Array]:
         timer.cancel()
 
 
-def _result(served: ServedModel, job: Job, tokens: list[Tokens], outputs: np.ndarray) -> Result:
+def check_readout(model: str, task: str, readout: Readout | None) -> None:
+    """Raise InvalidInputError when a model of this task gives no such answers."""
+    kind = ReadoutKind.VECTOR if readout is None else readout.kind
+    allowed = READOUTS[task]
+    if kind not in allowed:
+        raise InvalidInputError(
+            f"model '{model}' is for {task} and gives no {kind.value} for an input; it gives: {', '.join(allowed)}; "
+            "GET /v1/models tells what each model is for"
+        )
+
+
+def _result(
+    served: ServedModel,
+    job: Job,
+    tokens: list[Tokens],
+    outputs: Float32Array,
+    arrays: Sequence[Float32Array] | Float32Array,
+) -> Result:
     lengths = [len(entry.ids) for entry in tokens]
     return Result(
         model=served.name,
@@ -179,6 +201,8 @@ def _result(served: ServedModel, job: Job, tokens: list[Tokens], outputs: np.nda
         flops=served.costs.sequences(lengths),
         instants=job.instants,
         batches=job.batches,
+        sequences=tokens,
+        arrays=arrays,
     )
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ridgeline_server.engine.messages import Done
-from ridgeline_server.request import Batch, Int32Array
+from ridgeline_server.request import Batch
+from ridgeline_server.sequences import Int32Array
 
 Buffers = list[bytes | memoryview]
 
@@ -39,7 +40,7 @@ def encode(message: object) -> Buffers:
     match message:
         case Batch():
             return _encode_batch(message)
-        case Done(outputs=outputs) if outputs.ndim == 2 and outputs.dtype == np.float32:
+        case Done(outputs=np.ndarray() as outputs) if outputs.ndim == 2 and outputs.dtype == np.float32:
             return _encode_done(message)
     body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     return [_HEADER.pack(len(body), _PICKLE) + body]

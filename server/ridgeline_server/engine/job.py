@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from ridgeline_server.engine.tokenization import Tokens
-from ridgeline_server.request import BatchRecord, Float32Array, Instants, Request
+from ridgeline_server.request import BatchRecord, Instants, Request
+from ridgeline_server.sequences import Float32Array, Tokens
 
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One request on its way. `future` yields one [dim] float32 vector per sequence.
+    """One request on its way. `future` yields what its readout keeps of the answer to each sequence.
 
     batches: those that its sequences ran in
     """

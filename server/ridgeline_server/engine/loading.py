@@ -10,6 +10,7 @@ from ridgeline_export.bundle import MANIFEST_NAME, BundleError, read_bundle
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.engine.backlog import Backlog
 from ridgeline_server.engine.cost import CostTable, bundle_architecture
+from ridgeline_server.engine.facts import ModelFacts, read_facts
 from ridgeline_server.engine.model import BatchObserver, ServedModel
 from ridgeline_server.engine.tokenization import TextTokenizer, TokenizerThreads
 from ridgeline_server.errors import StartupError
@@ -25,6 +26,7 @@ class LoadedModel:
     tokenizer: TokenizerThreads
     shape: ModelShape
     created: int
+    facts: ModelFacts
 
     def info(self) -> ModelInfo:
         """What protocols tell of the model."""
@@ -51,6 +53,12 @@ class LoadedModel:
             max_batch_tokens=served.plan.grid.most_tokens,
             replica_infos=served.replica_infos(),
             why=served.plan.why,
+            normalize=manifest.normalize,
+            labels=manifest.labels,
+            problem=self.facts.problem,
+            prompts=manifest.prompts,
+            mask_token=self.facts.mask_token,
+            mask_token_id=self.facts.mask_token_id,
         )
 
 
@@ -75,6 +83,7 @@ def _load(config: ServerConfig, index: int, name: str, observe: BatchObserver) -
         bundle.verify(plans[0].variant)
         shape = ModelShape.from_dict(dict(bundle.manifest.shape))
         costs = CostTable(bundle_architecture(bundle), bundle.manifest.max_tokens)
+        facts = read_facts(bundle)
     except (BundleError, EstimateError) as error:
         raise StartupError(str(error)) from error
     except (OSError, TypeError, ValueError) as error:
@@ -93,4 +102,4 @@ def _load(config: ServerConfig, index: int, name: str, observe: BatchObserver) -
         observe=observe,
     )
     threads = max(2, sum(plan.threads for plan in plans))
-    return LoadedModel(served, TokenizerThreads(tokenizer, threads), shape, created)
+    return LoadedModel(served, TokenizerThreads(tokenizer, threads), shape, created, facts)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ridgeline_server.request import Float32Array
 from ridgeline_server.runtimes.base import Plan
 from ridgeline_server.runtimes.grid import Shape
+from ridgeline_server.sequences import Float32Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,13 @@ class LoadFailed:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A batch is done. outputs: [sequences, dim] float32; `shape` is what was executed, (rows, length)."""
+    """A batch is done. `shape` is what was executed, (rows, length).
+
+    outputs: [sequences, dim] float32, or of a batch with readouts what these keep of each answer
+    """
 
     batch_id: int
-    outputs: Float32Array
+    outputs: Float32Array | list[Float32Array]
     padded_tokens: int
     shape: tuple[int, int]
     started: float

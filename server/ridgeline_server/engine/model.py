@@ -278,7 +278,7 @@ class ServedModel:
     def _send(self, replica: Replica, items: list[Item], is_alone: bool) -> None:
         assignment = Assignment(next(self._batch_ids), items, is_alone, is_crowded=self._scheduler.sequences > 0)
         try:
-            batch = pack(assignment.id, [item.tokens for item in items])
+            batch = pack(assignment.id, [item.tokens for item in items], [item.job.request.readout for item in items])
             shape = self.plan.grid.shape_of(batch.lengths)
             assignment.predicted_s = self._batch_costs[replica.index][shape]
             replica.send(assignment, batch)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
+from typing import cast
 
 # The library's own threads would compete with the runtime's for the cores; ours are enough.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -23,9 +24,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
+from ridgeline_server.engine.input_reader import InputReader
 from ridgeline_server.engine.word_ids import remember_words
 from ridgeline_server.errors import InputTooLongError, InvalidInputError, RequestError
-from ridgeline_server.request import Int32Array
+from ridgeline_server.sequences import Input, Reading, Tokens
 
 log = logging.getLogger(__name__)
 
@@ -39,24 +41,12 @@ _HEAD_CHARACTERS_PER_TOKEN = 32
 _WHITE_SPACE = (" ", "\n", "\t")
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """Token ids of one input, truncated to what the model takes.
-
-    ids:       [tokens] int32
-    type_ids:  [tokens] int32, None = all zero
-    """
-
-    ids: Int32Array
-    type_ids: Int32Array | None
-    is_truncated: bool
-
-
 @dataclass(slots=True)
 class _Job:
-    inputs: Sequence[str | list[int]]
+    inputs: Sequence[Input]
     characters: int
     truncate: bool
+    reading: Reading | None
     future: asyncio.Future[list[Tokens]]
     loop: asyncio.AbstractEventLoop
 
@@ -79,13 +69,21 @@ class TextTokenizer:
         self._can_exceed_vocab = self._tokenizer.get_vocab_size(with_added_tokens=True) > vocab
         self._has_types = any(self._tokenizer.encode("A probe, 1.").type_ids)
         self._words = remember_words(self._tokenizer)
+        self._reader = InputReader(str(path), max_tokens, vocab)
 
-    def encode(self, inputs: Sequence[str | list[int]], truncate: bool) -> list[Tokens]:
-        """Token ids of each input; lists of token ids are taken as they are.
+    def encode(self, inputs: Sequence[Input], truncate: bool, reading: Reading | None = None) -> list[Tokens]:
+        """Sequences of the inputs, in their order; lists of token ids are taken as they are.
+
+        reading: None = one sequence each
 
         Raises InputTooLongError when an input is over the maximum and `truncate` is False, InvalidInputError for an
         input that has no tokens or cannot be tokenized.
         """
+        if reading is not None or any(type(value) is tuple for value in inputs):
+            return self._reader.read(inputs, truncate, reading or Reading())
+        return self._encode_plain(cast("Sequence[str | list[int]]", inputs), truncate)
+
+    def _encode_plain(self, inputs: Sequence[str | list[int]], truncate: bool) -> list[Tokens]:
         known = [self._without_library(value) for value in inputs]
         encodings = self._encode_texts({index: str(inputs[index]) for index, one in enumerate(known) if one is None})
         tokens = [one or self._of_encoding(encodings[index]) for index, one in enumerate(known)]
@@ -168,18 +166,18 @@ class TokenizerThreads:
             thread.start()
 
     async def encode(
-        self, inputs: Sequence[str | list[int]], truncate: bool, deadline: float | None = None
+        self, inputs: Sequence[Input], truncate: bool, deadline: float | None = None, reading: Reading | None = None
     ) -> list[Tokens]:
         """As TextTokenizer.encode, without holding up the event loop. Raises TimeoutError past the deadline."""
-        size = sum(map(len, inputs))
+        size = sum(len(value[0]) + len(value[1]) if type(value) is tuple else len(value) for value in inputs)
         if size <= _MOST_CHARACTERS_IN_LOOP and len(inputs) <= _MOST_TEXTS_IN_LOOP:
-            answer = self._try(inputs, truncate)
+            answer = self._try(inputs, truncate, reading)
             if isinstance(answer, Exception):
                 raise answer
             return answer
         loop = asyncio.get_running_loop()
         self.pending_characters += size
-        job = _Job(inputs, size, truncate, loop.create_future(), loop)
+        job = _Job(inputs, size, truncate, reading, loop.create_future(), loop)
         self._jobs.put(job)
         try:
             async with asyncio.timeout_at(deadline):
@@ -211,11 +209,11 @@ class TokenizerThreads:
                 return
 
     def _answer(self, job: _Job) -> list[Tokens] | Exception:
-        return [] if job.future.cancelled() else self._try(job.inputs, job.truncate)
+        return [] if job.future.cancelled() else self._try(job.inputs, job.truncate, job.reading)
 
-    def _try(self, inputs: Sequence[str | list[int]], truncate: bool) -> list[Tokens] | Exception:
+    def _try(self, inputs: Sequence[Input], truncate: bool, reading: Reading | None) -> list[Tokens] | Exception:
         try:
-            return self.tokenizer.encode(inputs, truncate)
+            return self.tokenizer.encode(inputs, truncate, reading)
         except RequestError as error:
             return error
         except BaseException as error:  # a panic of the library's; it must end neither thread nor loop

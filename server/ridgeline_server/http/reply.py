@@ -10,7 +10,7 @@ import orjson
 
 from ridgeline_server.errors import ExecutionError
 from ridgeline_server.http.exchange import OCTETS, Headers
-from ridgeline_server.request import Float32Array
+from ridgeline_server.sequences import Float32Array
 
 
 def as_json(value: object) -> bytes:

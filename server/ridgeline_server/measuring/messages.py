@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ridgeline_server.engine.tokenization import Tokens
-from ridgeline_server.request import Float32Array
 from ridgeline_server.runtimes.base import Plan
 from ridgeline_server.runtimes.grid import Shape
+from ridgeline_server.sequences import Float32Array, Tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from queue import Empty, SimpleQueue
 import numpy as np
 
 from ridgeline_server.engine.packing import pack
-from ridgeline_server.engine.tokenization import Tokens
-from ridgeline_server.request import Batch, Float32Array
+from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.base import Plan, Runtime
 from ridgeline_server.runtimes.grid import Grid, Shape, ShapeGrid
 from ridgeline_server.runtimes.pooling import pooled
 from ridgeline_server.runtimes.selection import load_runtime
 from ridgeline_server.runtimes.token_grid import TokenGrid
+from ridgeline_server.sequences import Float32Array, Tokens
 
 
 class Offline:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from ridgeline_export.bundle import Bundle, BundleError, read_bundle
-from ridgeline_server.engine.tokenization import Tokens
 from ridgeline_server.errors import StartupError
 from ridgeline_server.measuring.errors import SpecError
 from ridgeline_server.measuring.messages import Prepare
@@ -19,6 +18,7 @@ from ridgeline_server.runtimes.choice import choose_runtime
 from ridgeline_server.runtimes.devices import CPU, Device, parse_devices
 from ridgeline_server.runtimes.placement import place
 from ridgeline_server.runtimes.selection import usual_plan
+from ridgeline_server.sequences import Tokens
 
 # As in tuning.
 _LEAST_TIMED = 256

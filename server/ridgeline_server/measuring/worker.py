@@ -29,7 +29,8 @@ from ridgeline_server.measuring.messages import (
     RunShape,
 )
 from ridgeline_server.measuring.offline import Offline, filled_batch, mixed_batches
-from ridgeline_server.request import Batch, Float32Array
+from ridgeline_server.request import Batch
+from ridgeline_server.sequences import Float32Array
 
 Question = RunPass | RunAlone | RunShape | Judge
 

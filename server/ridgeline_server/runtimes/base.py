@@ -38,6 +38,7 @@ class Plan:
     fingerprint:  digest of the variant's files
     pools_as:     how the runtime itself pools, so that outputs are [sequences, dim]; None = it gives token states
     has_turns:    batches take turns on the device, each has all of it: only copies and the host's work go side by side
+    task:         the bundle's, which says what the outputs are
     """
 
     variant: str
@@ -58,6 +59,7 @@ class Plan:
     fingerprint: str = ""
     pools_as: str | None = None
     has_turns: bool = False
+    task: str = "feature-extraction"
 
     @property
     def parallel(self) -> int:

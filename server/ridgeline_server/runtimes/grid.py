@@ -21,7 +21,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ridgeline_server.request import Int32Array
+from ridgeline_server.sequences import Int32Array
 
 # (rows, length) of an executed batch; a packed one is a single row.
 Shape = tuple[int, int]

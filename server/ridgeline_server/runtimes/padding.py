@@ -7,7 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from ridgeline_server.request import Batch, Int32Array
+from ridgeline_server.request import Batch
+from ridgeline_server.sequences import Int32Array
 
 Int64Array = npt.NDArray[np.int64]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ridgeline_server.request import Batch, Float32Array
+from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.base import Output, Plan
+from ridgeline_server.sequences import Float32Array
 from ridgeline_server.tasks.feature_extraction import pool
 
 

@@ -24,6 +24,7 @@ from ridgeline_server.runtimes.grid import CALL_OVERHEAD_TOKENS, Grid, make_grid
 from ridgeline_server.runtimes.placement import Placement, place
 from ridgeline_server.runtimes.token_grid import make_token_grid
 from ridgeline_server.runtimes.tuned import Tuning, find_tuning
+from ridgeline_server.sequences import OUTPUTS
 from ridgeline_server.tasks.feature_extraction import POOLINGS
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ _GPU_BATCH_TOKENS = 16_384
 _OVERHEAD_TOKENS = {"cpu": CALL_OVERHEAD_TOKENS, "cuda": 4096}
 # While one batch is on the GPU, the host pads the next and pools the one before.
 GPU_CONCURRENCY = 2
-# Of the tasks that are served; of others all outputs.
-_OUTPUTS = {"feature-extraction": ("last_hidden_state",)}
 _POOLED = "pooled"
 # Precisions that leave something in floating point of another one.
 QUANTIZED = ("int8", "fp8")
@@ -145,7 +144,7 @@ def make_plan(
         concurrency=concurrency,
         grid=_make_grid(variant, manifest.max_tokens, max_batch_tokens, device.kind),
         pad_token_id=manifest.pad_token_id,
-        outputs=(_POOLED,) if _POOLED in variant.outputs else _OUTPUTS.get(manifest.task, variant.outputs),
+        outputs=(_POOLED,) if _POOLED in variant.outputs else OUTPUTS.get(manifest.task, variant.outputs),
         why=why,
         device=device,
         float_precision=float_precision,
@@ -155,6 +154,7 @@ def make_plan(
         fingerprint=hashlib.sha256(digests.encode()).hexdigest(),
         pools_as=(manifest.pooling or "mean") if is_packed(variant) else None,
         has_turns=is_packed(variant),
+        task=manifest.task,
     )
 
 
@@ -180,9 +180,9 @@ def check_servable(bundle: Bundle) -> None:
         raise StartupError(
             f"bundle {bundle.path} has pooling '{manifest.pooling}'; this version knows: {', '.join(POOLINGS)}"
         )
-    if manifest.task not in _OUTPUTS:
+    if manifest.task not in OUTPUTS:
         raise StartupError(
-            f"bundle {bundle.path} is for the task '{manifest.task}'; this version serves: {', '.join(_OUTPUTS)}"
+            f"bundle {bundle.path} is for the task '{manifest.task}'; this version serves: {', '.join(OUTPUTS)}"
         )
 
 

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ridgeline_server.request import Int32Array
 from ridgeline_server.runtimes.grid import Shape
+from ridgeline_server.sequences import Int32Array
 
 # Smaller steps would save no time: a matrix product computes whole tiles of rows.
 _FIRST = (16, 32, 64, 96, 128, 192, 256)

@@ -28,12 +28,13 @@ from ridgeline_kernels.packed.buckets import buckets_of
 from ridgeline_kernels.packed.cuda_graphs import GraphedModel, Model
 from ridgeline_kernels.packed.executor import PackedModel
 from ridgeline_kernels.packed.slots import Slot
-from ridgeline_server.request import Batch, Int32Array
+from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.base import DeviceLostError, Output, Plan, full_batch, warm_shapes
 from ridgeline_server.runtimes.device_errors import is_device_lost
 from ridgeline_server.runtimes.devices import Device
 from ridgeline_server.runtimes.grid import Shape
 from ridgeline_server.runtimes.triton_peak import measure_peak
+from ridgeline_server.sequences import Int32Array
 
 log = logging.getLogger(__name__)
 

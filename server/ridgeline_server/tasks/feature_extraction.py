@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from ridgeline_server.request import Float32Array, Int32Array
+from ridgeline_server.sequences import Float32Array, Int32Array
 
 _LEAST_NORM = 1e-12
 

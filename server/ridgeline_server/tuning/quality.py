@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ridgeline_export.bundle import Variant
-from ridgeline_server.request import Float32Array
+from ridgeline_server.sequences import Float32Array
 from ridgeline_server.tuning.candidate import Arithmetic, Candidate
 from ridgeline_server.tuning.candidates import Surroundings
 

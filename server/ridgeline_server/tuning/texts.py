@@ -14,8 +14,9 @@ from ridgeline_estimate.shape import ModelShape
 from ridgeline_export.bundle import Bundle
 from ridgeline_export.corpus import Split, load_corpus
 from ridgeline_export.errors import UsageError
-from ridgeline_server.engine.tokenization import TextTokenizer, Tokens
+from ridgeline_server.engine.tokenization import TextTokenizer
 from ridgeline_server.errors import InvalidInputError
+from ridgeline_server.sequences import Tokens
 from ridgeline_server.tuning.errors import TuneError, TuneUsageError
 
 _MOST_TIMED = 2048

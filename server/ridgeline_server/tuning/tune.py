@@ -14,7 +14,7 @@ from ridgeline_server.measuring.errors import PlanError
 from ridgeline_server.measuring.messages import Prepare
 from ridgeline_server.measuring.process import PlanProcess
 from ridgeline_server.measuring.turns import Residents, there_and_back
-from ridgeline_server.request import Float32Array
+from ridgeline_server.sequences import Float32Array
 from ridgeline_server.tuning.candidate import Arithmetic, Candidate
 from ridgeline_server.tuning.candidates import Goal, Surroundings, candidates, choose_variants
 from ridgeline_server.tuning.errors import TuneError

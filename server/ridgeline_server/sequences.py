@@ -1,0 +1,123 @@
+"""The contract of sequences: how inputs become token ids, and what is kept of the model's answer to each.
+
+Imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+Int32Array = npt.NDArray[np.int32]
+Int8Array = npt.NDArray[np.int8]
+Float32Array = npt.NDArray[np.float32]
+
+# A text, token ids that are taken as they are (special tokens included), or two texts that are read together.
+Input = str | list[int] | tuple[str, str]
+
+
+class Side(StrEnum):
+    """Which end of a text that is too long is cut off."""
+
+    RIGHT = "right"
+    LEFT = "left"
+
+
+class Cut(StrEnum):
+    """Which text of a pair that is too long is cut, as transformers' truncation strategies."""
+
+    LONGEST = "longest_first"
+    FIRST = "only_first"
+    SECOND = "only_second"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How inputs are read into sequences, where a plain request's way will not do.
+
+    side:           None = as the model's tokenizer says
+    max_tokens:     longest sequence, special tokens included; None = the model's
+    overlap:        None: an input is one sequence. Else a long input becomes windows of full length, of which each
+                    begins with the last so many tokens of the one before, special tokens not counted
+    has_offsets:    sequences tell where in the texts their tokens stand
+    special_tokens: put the model's special tokens around texts
+    """
+
+    side: Side | None = None
+    max_tokens: int | None = None
+    cut: Cut = Cut.LONGEST
+    overlap: int | None = None
+    has_offsets: bool = False
+    special_tokens: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """One sequence: an input, truncated to what the model takes, or a window of it.
+
+    ids:      [tokens] int32
+    type_ids: [tokens] int32, None = all zero
+    input:    index of the input that it is of
+    offsets:  [tokens, 2] int32: characters (Unicode code points) of the token's text, first and one past the last;
+              (0, 0) of special tokens. None where they were not asked for
+    texts:    [tokens] int8: 0 or 1, the text of the pair that the token is of, -1 of special tokens. None likewise
+    """
+
+    ids: Int32Array
+    type_ids: Int32Array | None
+    is_truncated: bool
+    input: int = 0
+    offsets: Int32Array | None = None
+    texts: Int8Array | None = None
+
+
+class ReadoutKind(StrEnum):
+    """What is kept of the model's answer to a sequence, a float32 array.
+
+    VECTOR: [dim]: the token states pooled; or [labels]: the logits of a classifier
+    TOKENS: [tokens, width], special tokens included: token states, each token's logits, or those of start and end
+    SPARSE: [terms, 2]: token ids in order, and their weights log(1 + relu(the largest logit of all tokens)), above 0
+    FILLS:  [masks, fills, 2]: for each mask token in order, token ids and their probabilities, the likeliest first
+    """
+
+    VECTOR = "vector"
+    TOKENS = "tokens"
+    SPARSE = "sparse"
+    FILLS = "fills"
+
+
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """What the worker keeps of the model's answer: the rest never leaves it.
+
+    pooling: VECTOR of token states: "mean", "cls", "max" or "last"; None = the bundle's
+    top:     FILLS: how many for each mask token
+    among:   FILLS: the token ids that are asked about; empty = all
+    mask_id: FILLS: the mask token's id
+    """
+
+    kind: ReadoutKind = ReadoutKind.VECTOR
+    pooling: str | None = None
+    top: int = 0
+    among: tuple[int, ...] = ()
+    mask_id: int = -1
+
+
+# By a bundle's task: the graph's outputs that are read, and what can be kept of them.
+OUTPUTS: dict[str, tuple[str, ...]] = {
+    "feature-extraction": ("last_hidden_state",),
+    "text-classification": ("logits",),
+    "token-classification": ("logits",),
+    "question-answering": ("start_logits", "end_logits"),
+    "fill-mask": ("logits",),
+}
+READOUTS: dict[str, tuple[ReadoutKind, ...]] = {
+    "feature-extraction": (ReadoutKind.VECTOR, ReadoutKind.TOKENS),
+    "text-classification": (ReadoutKind.VECTOR,),
+    "token-classification": (ReadoutKind.TOKENS,),
+    "question-answering": (ReadoutKind.TOKENS,),
+    "fill-mask": (ReadoutKind.SPARSE, ReadoutKind.FILLS),
+}

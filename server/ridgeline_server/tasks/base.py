@@ -1,0 +1,55 @@
+"""What a task is: how its inputs become one request to the engine, and the engine's answer the task's.
+
+Each task is one file here that ends in a `TASK`; `registry.py` lists them. Tasks are plain synchronous code. They know
+neither HTTP nor the engine: protocols parse inputs and parameters, hand the `Work` to the engine, and render answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ridgeline_server.request import ModelInfo, Result
+from ridgeline_server.sequences import Input, Reading, Readout
+from ridgeline_server.tasks.inputs import InputKind
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a task asks the engine for; see Request for the fields that both have.
+
+    finish: the engine's answer → an answer for each input of the task, in order: dataclasses and NumPy arrays that
+            orjson writes as they are
+    """
+
+    inputs: Sequence[Input]
+    finish: Callable[[Result], list[Any]]
+    reading: Reading | None = None
+    readout: Readout | None = None
+    truncate: bool | None = None
+    normalize: bool | None = False
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One of the things that people ask of a model.
+
+    name:       as in `/tasks/{name}`: Hugging Face's name where it has one
+    about:      one line for people
+    models:     tasks of bundles that it can be asked of
+    inputs:     what its inputs look like
+    parameters: dataclass whose fields are made by `parameter`
+    prepare:    model, inputs as InputKind says, parameters → Work; InvalidInputError for what the model cannot do
+    example:    a body of `/tasks/{name}` without a model: {"inputs": …, "parameters": …}
+    answer:     dataclass of one input's answer, or of the entries of the list that it is; None for arrays of numbers
+    """
+
+    name: str
+    about: str
+    models: tuple[str, ...]
+    inputs: InputKind
+    parameters: type[Any]
+    prepare: Callable[[ModelInfo, Any, Any], Work]
+    example: dict[str, Any]
+    answer: type[Any] | None = None
