@@ -1,0 +1,130 @@
+"""An engine for the tests of tasks: answers a Work with a small PyTorch model, each sequence by itself.
+
+Inputs go through the server's own tokenizer and reader; what is kept of an answer is written out here plainly, as
+sequences.py defines it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from ridgeline_export.bundle import Bundle
+from ridgeline_server.engine.engine import check_readout
+from ridgeline_server.engine.facts import read_facts
+from ridgeline_server.engine.tokenization import TextTokenizer
+from ridgeline_server.request import Instants, ModelInfo, Result
+from ridgeline_server.sequences import OUTPUTS, Float32Array, Readout, ReadoutKind, Tokens
+from ridgeline_server.tasks.base import Task, Work
+from ridgeline_server.tasks.feature_extraction import normalize, pool
+from tests.models import HEADS
+
+
+class TorchEngine:
+    """One model, asked without HTTP, batches or processes.
+
+    directory:  a model as tests.models.write_model writes it
+    truncate:   what the server does with long inputs when a Work does not say
+    facts:      fields of ModelInfo that differ, such as pooling, normalize, max_tokens, prompts
+    """
+
+    def __init__(self, directory: Path, task: str, *, truncate: bool = True, **facts: Any) -> None:
+        config = transformers.AutoConfig.from_pretrained(directory)
+        (model_class,) = config.architectures
+        assert model_class.endswith(HEADS[task]), f"{model_class} does not fit {task}"
+        self.model = getattr(transformers, model_class).from_pretrained(directory).eval()
+        self.info = _info(directory, task, config, facts)
+        self.tokenizer = TextTokenizer(directory / "tokenizer.json", self.info.max_tokens, config.vocab_size)
+        self.works: list[Work] = []
+        self._truncate = truncate
+
+    def ask(self, task: Task, inputs: Any, **parameters: Any) -> list[Any]:
+        """A task's answers to inputs as its InputKind says; parameters that are not given are absent."""
+        work = task.prepare(self.info, inputs, task.parameters(**parameters))
+        self.works.append(work)
+        return work.finish(self.submit(work))
+
+    def submit(self, work: Work) -> Result:
+        """What the engine answers to a Work."""
+        check_readout(self.info.name, self.info.task, work.readout)
+        truncate = self._truncate if work.truncate is None else work.truncate
+        sequences = self.tokenizer.encode(work.inputs, truncate, work.reading)
+        readout = work.readout or Readout()
+        arrays = [self._keep(self.logits(tokens), readout, tokens) for tokens in sequences]
+        outputs = np.zeros((0, 0), dtype=np.float32)
+        if readout.kind is ReadoutKind.VECTOR:
+            outputs = np.stack(arrays)
+            if self.info.normalize if work.normalize is None else work.normalize:
+                outputs = normalize(outputs)
+            arrays = list(outputs)
+        return Result(
+            model=self.info.name,
+            outputs=outputs,
+            tokens=[len(tokens.ids) for tokens in sequences],
+            truncated=sum(tokens.is_truncated for tokens in sequences),
+            flops=0.0,
+            instants=Instants(1.0, 2.0, 3.0, 4.0),
+            sequences=sequences,
+            arrays=arrays,
+        )
+
+    def logits(self, tokens: Tokens) -> Float32Array:
+        """The model's outputs to one sequence: [labels], or side by side [tokens, width]."""
+        feed = {"input_ids": torch.from_numpy(tokens.ids.astype(np.int64))[None]}
+        if tokens.type_ids is not None:
+            feed["token_type_ids"] = torch.from_numpy(tokens.type_ids.astype(np.int64))[None]
+        with torch.no_grad():
+            answer = self.model(**feed)
+        found = [answer[name][0].float().numpy() for name in OUTPUTS[self.info.task]]
+        return found[0] if len(found) == 1 else np.stack(found, axis=-1)
+
+    def _keep(self, array: Float32Array, readout: Readout, tokens: Tokens) -> Float32Array:
+        if readout.kind is ReadoutKind.TOKENS or array.ndim == 1:
+            return array
+        if readout.kind is ReadoutKind.VECTOR:
+            lengths = np.array([len(array)], dtype=np.int32)
+            return pool(array[None], lengths, readout.pooling or self.info.pooling or "mean")[0]
+        if readout.kind is ReadoutKind.SPARSE:
+            weights = np.log1p(np.maximum(array.max(axis=0), 0))
+            terms = np.flatnonzero(weights > 0)
+            return np.stack([terms, weights[terms]], axis=-1).astype(np.float32)
+        return _fills(array[tokens.ids == readout.mask_id], readout)
+
+
+def _fills(logits: Float32Array, readout: Readout) -> Float32Array:
+    """[masks, fills, 2] of [masks, vocabulary]; probabilities are over the whole vocabulary."""
+    among = np.array(readout.among or range(logits.shape[1]))
+    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+    chances = (exponents / exponents.sum(axis=1, keepdims=True))[:, among]
+    best = np.argsort(-chances, axis=1, kind="stable")[:, : readout.top]
+    return np.stack([among[best], np.take_along_axis(chances, best, axis=1)], axis=-1).astype(np.float32)
+
+
+def _info(directory: Path, task: str, config: Any, facts: dict[str, Any]) -> ModelInfo:
+    found = read_facts(Bundle(directory, None))  # type: ignore[arg-type]  # of a bundle, only its directory is read
+    has_classes = task in ("text-classification", "token-classification")
+    known: dict[str, Any] = {
+        "name": "tiny",
+        "model_id": "example/tiny",
+        "revision": None,
+        "task": task,
+        "pooling": "mean" if task == "feature-extraction" else None,
+        "dim": config.hidden_size,
+        "max_tokens": 160,
+        "vocab_size": config.vocab_size,
+        "variant": "fp32",
+        "runtime": "onnxruntime",
+        "precision": "fp32",
+        "created": 1_700_000_000,
+        "replicas": 1,
+        "ready_replicas": 1,
+        "labels": tuple(config.id2label[index] for index in range(len(config.id2label))) if has_classes else None,
+        "problem": found.problem,
+        "mask_token": found.mask_token,
+        "mask_token_id": found.mask_token_id,
+    }
+    return ModelInfo(**known | facts)
