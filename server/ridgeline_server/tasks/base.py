@@ -43,6 +43,7 @@ class Task:
     prepare:    model, inputs as InputKind says, parameters → Work; InvalidInputError for what the model cannot do
     example:    a body of `/tasks/{name}` without a model: {"inputs": …, "parameters": …}
     answer:     dataclass of one input's answer, or of the entries of the list that it is; None for arrays of numbers
+    needs_text: token ids are no input, since what the task tells or adds is about characters
     """
 
     name: str
@@ -53,3 +54,4 @@ class Task:
     prepare: Callable[[ModelInfo, Any, Any], Work]
     example: dict[str, Any]
     answer: type[Any] | None = None
+    needs_text: bool = False
