@@ -109,7 +109,9 @@ class Manifest:
     pooling:       "mean", "cls", "max" or "last" for sentence embeddings, None for a model without pooling
     normalize:     True when embeddings are scaled to unit length
     labels:        names of the classes by index, None for a model without classes
-    prompts:       texts that sentence-transformers puts before an input, by name, such as {"query": "query: "}
+    prompts:       texts that sentence-transformers puts before an input, by name, such as {"query": "query: "};
+                   one may be empty. Absent from the manifest of a model without any
+    default_prompt: name of the one that goes before a text when none is asked for; None = nothing does, and then absent
     max_tokens:    longest input in tokens, special tokens included
     shape:         fields of ridgeline_estimate.ModelShape
     files:         files that all variants share (config and tokenizer), by path inside the bundle
@@ -130,12 +132,14 @@ class Manifest:
     variants: Mapping[str, Variant]
     exported_with: Mapping[str, str] = field(default_factory=dict)
     prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
     format: int = FORMAT
 
     def to_json(self) -> str:
         raw = dataclasses.asdict(self)
-        if not self.prompts:
-            del raw["prompts"]
+        for name in ("prompts", "default_prompt"):
+            if not raw[name]:
+                del raw[name]
         for variant in raw["variants"].values():
             if not variant["fusion"]:
                 del variant["fusion"]
@@ -249,6 +253,9 @@ def _verify_file(directory: Path, relative: str, expected: FileEntry) -> None:
 
 def _manifest(raw: dict[str, Any]) -> Manifest:
     labels = raw["labels"]
+    default_prompt = raw.get("default_prompt")
+    if default_prompt is not None and default_prompt not in raw.get("prompts", {}):
+        raise ValueError(f"default_prompt '{default_prompt}' is none of its prompts")
     return Manifest(
         **{
             **raw,

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from ridgeline_server.sequences import Float32Array, Input, Int32Array, Reading, Readout, Tokens
+from ridgeline_server.sequences import Float32Array, Input, Int32Array, Reading, Readout, Tokens, Vocabulary
 
 
 @dataclass(slots=True)
@@ -221,7 +221,9 @@ class ModelInfo:
     problem:     of a classifier as its config says: "single_label_classification", "multi_label_classification" or
                  "regression", None = not said
     prompts:     texts that go before an input, by name, such as {"query": "query: "}
+    default_prompt: name of the one that goes before a text when a request asks for none, None = nothing does
     mask_token, mask_token_id: None where the tokenizer has none
+    vocabulary:  what its tokenizer knows of tokens
     """
 
     name: str
@@ -249,5 +251,7 @@ class ModelInfo:
     labels: tuple[str, ...] | None = None
     problem: str | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
     mask_token: str | None = None
     mask_token_id: int | None = None
+    vocabulary: Vocabulary | None = field(default=None, compare=False, repr=False)

@@ -31,6 +31,19 @@ def test_a_manifest_survives_json(tiny_bundle: Path) -> None:
     assert Manifest.from_json(manifest.to_json()) == manifest
 
 
+def test_prompts_survive_json_and_are_absent_where_there_are_none(tiny_bundle: Path) -> None:
+    manifest = read_bundle(tiny_bundle).manifest
+    assert not {"prompts", "default_prompt"} & set(json.loads(manifest.to_json()))
+    prompted = dataclasses.replace(manifest, prompts={"query": "query: ", "document": ""}, default_prompt="query")
+    assert Manifest.from_json(prompted.to_json()) == prompted
+
+
+def test_a_default_prompt_that_is_not_there_is_refused(tiny_bundle: Path) -> None:
+    manifest = dataclasses.replace(read_bundle(tiny_bundle).manifest, prompts={"a": "b"}, default_prompt="query")
+    with pytest.raises(BundleFormatError, match="default_prompt 'query'"):
+        Manifest.from_json(manifest.to_json())
+
+
 def test_an_untouched_bundle_verifies(tiny_bundle: Path) -> None:
     read_bundle(tiny_bundle).verify()
 

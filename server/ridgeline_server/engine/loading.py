@@ -57,8 +57,10 @@ class LoadedModel:
             labels=manifest.labels,
             problem=self.facts.problem,
             prompts=manifest.prompts,
+            default_prompt=manifest.default_prompt,
             mask_token=self.facts.mask_token,
             mask_token_id=self.facts.mask_token_id,
+            vocabulary=self.tokenizer.tokenizer.vocabulary,
         )
 
 

@@ -44,6 +44,7 @@ class Task:
     example:    a body of `/tasks/{name}` without a model: {"inputs": …, "parameters": …}
     answer:     dataclass of one input's answer, or of the entries of the list that it is; None for arrays of numbers
     needs_text: token ids are no input, since what the task tells or adds is about characters
+    detailed:   dataclass of an answer where parameters ask for more than `answer` holds; None = they never do
     """
 
     name: str
@@ -55,3 +56,4 @@ class Task:
     example: dict[str, Any]
     answer: type[Any] | None = None
     needs_text: bool = False
+    detailed: type[Any] | None = None
