@@ -5,8 +5,10 @@ Imports nothing of ours.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +44,7 @@ class Reading:
     max_tokens:     longest sequence, special tokens included; None = the model's
     overlap:        None: an input is one sequence. Else a long input becomes windows of full length, of which each
                     begins with the last so many tokens of the one before, special tokens not counted
-    has_offsets:    sequences tell where in the texts their tokens stand
+    has_offsets:    sequences tell where in the texts their tokens stand, of which text and which word they are
     special_tokens: put the model's special tokens around texts
     """
 
@@ -64,6 +66,8 @@ class Tokens:
     offsets:  [tokens, 2] int32: characters (Unicode code points) of the token's text, first and one past the last;
               (0, 0) of special tokens. None where they were not asked for
     texts:    [tokens] int8: 0 or 1, the text of the pair that the token is of, -1 of special tokens. None likewise
+    words:    [tokens] int32: which word of its text, as the tokenizer splits texts, the token is of, -1 of none. None
+              likewise
     """
 
     ids: Int32Array
@@ -72,6 +76,72 @@ class Tokens:
     input: int = 0
     offsets: Int32Array | None = None
     texts: Int8Array | None = None
+    words: Int32Array | None = None
+
+
+class Vocabulary(Protocol):
+    """What a model's tokenizer knows of single tokens, and how it writes them as text. Any thread may ask."""
+
+    @property
+    def unk_id(self) -> int | None:
+        """Id of the token that stands for what has no token."""
+        ...
+
+    @property
+    def pad_id(self) -> int | None: ...
+
+    @property
+    def cls_id(self) -> int | None: ...
+
+    @property
+    def marks_subwords(self) -> bool:
+        """True when a prefix such as ## marks the tokens inside of words."""
+        ...
+
+    @property
+    def pads_left(self) -> bool:
+        """True when padding goes before texts: then transformers puts the context of a question first."""
+        ...
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token as it stands in the vocabulary, such as ##ing; None = there is no such token."""
+        ...
+
+    def token(self, token_id: int) -> str | None:
+        """The token as it stands in the vocabulary; None = there is no such id."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without special tokens around it."""
+        ...
+
+    def join(self, tokens: Sequence[str]) -> str:
+        """The text of tokens as they stand in the vocabulary."""
+        ...
+
+    def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = False) -> str:
+        """The text of token ids, as transformers' `decode` writes it; ids that have no token are left out."""
+        ...
+
+    def is_special(self, token_id: int) -> bool:
+        """True of the tokenizer's special tokens, which `decode` can leave out."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A text's tokens, none cut off, as people look at them.
+
+    ids:     [tokens] int32
+    offsets: [tokens, 2] int32, as in Tokens; of special tokens they mean nothing
+    special: [tokens] bool: not of the text, but put around it
+    tokens:  as the vocabulary writes them
+    """
+
+    ids: Int32Array
+    offsets: Int32Array
+    special: npt.NDArray[np.bool_]
+    tokens: list[str]
 
 
 class ReadoutKind(StrEnum):

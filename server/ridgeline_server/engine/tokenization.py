@@ -25,6 +25,7 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from ridgeline_server.engine.input_reader import InputReader
+from ridgeline_server.engine.vocabulary import read_vocabulary
 from ridgeline_server.engine.word_ids import remember_words
 from ridgeline_server.errors import InputTooLongError, InvalidInputError, RequestError
 from ridgeline_server.sequences import Input, Reading, Tokens
@@ -69,6 +70,7 @@ class TextTokenizer:
         self._can_exceed_vocab = self._tokenizer.get_vocab_size(with_added_tokens=True) > vocab
         self._has_types = any(self._tokenizer.encode("A probe, 1.").type_ids)
         self._words = remember_words(self._tokenizer)
+        self.vocabulary = read_vocabulary(self._tokenizer, path)
         self._reader = InputReader(str(path), max_tokens, vocab)
 
     def encode(self, inputs: Sequence[Input], truncate: bool, reading: Reading | None = None) -> list[Tokens]:
