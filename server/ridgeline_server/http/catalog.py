@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
-from ridgeline_server.errors import UnavailableError, UnknownModelError
+from ridgeline_server.errors import InvalidInputError, UnavailableError, UnknownModelError
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import quote
 from ridgeline_server.request import ModelInfo
@@ -39,6 +40,30 @@ class Catalog:
             served = ", ".join(quote(model) for model in self._names[:8])
             raise UnknownModelError(f"the model {quote(name)} is not served; served are: {served}")
         return info
+
+    def models(self) -> list[ModelInfo]:
+        """All served models, the first one first."""
+        if time.monotonic() - self._read > _MAX_AGE_S:
+            self._refresh()
+        return self._models
+
+    def find_able(self, name: str | None, tasks: Collection[str], wish: str) -> ModelInfo:
+        """As `find`, among the models that are for one of the tasks: None = the first of them.
+
+        tasks: of bundles
+        wish:  what the model shall do, as in "this model cannot …"
+
+        Raises: UnknownModelError, UnavailableError, InvalidInputError when no model, or not this one, can do it
+        """
+        info = self.find(name)
+        if info.task in tasks:
+            return info
+        able = [each for each in self.models() if each.task in tasks]
+        if name is None and able:
+            return able[0]
+        served = ", ".join(quote(each.name) for each in able[:8])
+        advice = f"these can: {served}" if able else f"no served model can: serve one for {' or '.join(tasks)}"
+        raise InvalidInputError(f"the model {quote(info.name)} is for {info.task} and cannot {wish}; {advice}", "model")
 
     def _refresh(self) -> None:
         self._models = self._engine.models()

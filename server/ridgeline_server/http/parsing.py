@@ -80,30 +80,56 @@ def inputs_of(value: object, param: str, max_inputs: int, has_nul: bool) -> Inpu
     Raises: InvalidInputError
     """
     if type(value) is str:
-        return _checked_texts([value], param, has_nul)
+        return checked_texts([value], param, has_nul)
     if type(value) is not list:
         raise _not_inputs(param, quote(value))
     entries: list[Any] = value
-    if not entries:
-        raise EmptyInputError(f"`{param}` is an empty array; give at least one input", param)
     kinds = set(map(type, entries))
     if kinds == {int}:
         return [entries]
-    if len(entries) > max_inputs:
-        raise TooManyInputsError(
-            f"`{param}` holds {len(entries)} inputs; one request may hold {max_inputs}: send several requests", param
-        )
+    check_count(entries, param, max_inputs)
     if kinds == {str}:
-        return _checked_texts(entries, param, has_nul)
+        return checked_texts(entries, param, has_nul)
     if kinds != {list}:
         raise _not_inputs(param, _first_misfit(entries, param))
     for index, ids in enumerate(entries):
-        if not ids:
-            raise EmptyInputError(f"`{param}[{index}]` is an empty array; give at least one token id", param)
-        if set(map(type, ids)) != {int}:
-            misfit = next(item for item in ids if type(item) is not int)
-            raise InvalidInputError(f"`{param}[{index}]` holds {quote(misfit)}; token ids are whole numbers", param)
+        check_ids(ids, f"{param}[{index}]", param)
     return entries
+
+
+def check_count(entries: Sequence[object], name: str, most: int, param: str | None = None) -> None:
+    """Raises: InvalidInputError for no inputs, or more than one request may hold.
+
+    name: the array's, for messages; param: the field's, None = the same
+    """
+    if not entries:
+        raise EmptyInputError(f"`{name}` is an empty array; give at least one input", param or name)
+    if len(entries) > most:
+        raise TooManyInputsError(
+            f"`{name}` holds {len(entries)} inputs; one request may hold {most}: send several requests", param or name
+        )
+
+
+def check_ids(ids: list[Any], name: str, param: str) -> None:
+    """Raises: InvalidInputError unless the array holds whole numbers alone, and one at least."""
+    if not ids:
+        raise EmptyInputError(f"`{name}` is an empty array; give at least one token id", param)
+    if set(map(type, ids)) != {int}:
+        misfit = next(item for item in ids if type(item) is not int)
+        raise InvalidInputError(f"`{name}` holds {quote(misfit)}; token ids are whole numbers", param)
+
+
+def checked_texts(texts: list[str], param: str, has_nul: bool) -> list[str]:
+    """The texts. Raises: InvalidInputError for an empty one, or one with a NUL character."""
+    if not all(texts):
+        index = texts.index("")
+        name = f"{param}[{index}]" if len(texts) > 1 else param
+        raise EmptyInputError(f"`{name}` is an empty text; give at least one character", param)
+    if has_nul:
+        for index, text in enumerate(texts):
+            if "\0" in text:
+                raise InvalidInputError(f"`{param}` holds a NUL character in text {index}; remove it", param)
+    return texts
 
 
 def check_token_ids(inputs: list[list[int]], param: str, vocab_size: int, max_tokens: int) -> None:
@@ -155,18 +181,6 @@ def check_dimensions(dimensions: int | None, dim: int) -> None:
             f"`dimensions` is {quote(dimensions)}; this model's embeddings have {dim}: give that, or leave it out",
             "dimensions",
         )
-
-
-def _checked_texts(texts: list[str], param: str, has_nul: bool) -> list[str]:
-    if not all(texts):
-        index = texts.index("")
-        name = f"{param}[{index}]" if len(texts) > 1 else param
-        raise EmptyInputError(f"`{name}` is an empty text; give at least one character", param)
-    if has_nul:
-        for index, text in enumerate(texts):
-            if "\0" in text:
-                raise InvalidInputError(f"`{param}` holds a NUL character in text {index}; remove it", param)
-    return texts
 
 
 def _first_misfit(values: list[object], param: str) -> str:

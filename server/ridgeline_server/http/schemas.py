@@ -28,8 +28,8 @@ _STRING: Schema = {"type": "string"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _NUMBER: Schema = {"type": "number"}
 _NUMBER_OR_NULL = _nullable("number")
-_TEXT: Schema = {"type": "string", "minLength": 1, "pattern": "^[^\\x00]+$"}
-_IDS = _array({"type": "integer", "minimum": 0}, minItems=1)
+TEXT: Schema = {"type": "string", "minLength": 1, "pattern": "^[^\\x00]+$"}
+IDS = _array({"type": "integer", "minimum": 0}, minItems=1)
 _EMBEDDING = _array({"type": "number", "format": "float"})
 
 _FIGURES: Schema = {
@@ -56,7 +56,7 @@ _TOTALS = _object(
         "bounds": {"type": "object", "propertyNames": {"enum": _BOUNDS}, "additionalProperties": _COUNT},
     },
 )
-_COST = _object(
+COST = _object(
     "flops predicted_s measured_s share_of_peak bound batches timings",
     {
         "flops": {"type": "number", "description": "Estimated FLOPs of this request's tokens."},
@@ -117,7 +117,7 @@ _REPLICA = _object(
 SCHEMAS: Schema = {
     "Inputs": {
         "description": "A text, an array of texts, an array of token ids (one input), or an array of such arrays.",
-        "anyOf": [_TEXT, _array(_TEXT, minItems=1), _IDS, _array(_IDS, minItems=1)],
+        "anyOf": [TEXT, _array(TEXT, minItems=1), IDS, _array(IDS, minItems=1)],
     },
     "EmbeddingsRequest": _object(
         "input model",
@@ -147,7 +147,7 @@ SCHEMAS: Schema = {
             ),
             "model": _STRING,
             "usage": _object("prompt_tokens total_tokens", {"prompt_tokens": _COUNT, "total_tokens": _COUNT}),
-            "ridgeline": _COST,
+            "ridgeline": COST,
         },
     ),
     "Model": _object(
