@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ class _Loaded:
     bound: BoundProgram
     # On the device "meta", where tensors have shapes and no memory.
     planned: BoundProgram
+    constants: Constants
 
 
 class PackedModel:
@@ -41,6 +42,7 @@ class PackedModel:
         self.program = loaded.program
         self._bound = loaded.bound
         self._planned = loaded.planned
+        self._constants = loaded.constants
         self._peaks: dict[tuple[int, int], int] = {}
         self.device = device
 
@@ -68,13 +70,17 @@ class PackedModel:
         if place.type == "cuda":
             sum_in_float32()
         graph = read_graph(Path(path), allow_missing_weights=seed is not None)
-        wanted = list(graph.outputs if outputs is None else dict.fromkeys(outputs))
-        for name in wanted:
-            if name not in graph.outputs:
-                raise ArgumentError(f"outputs has {name!r}; {path} has {', '.join(graph.outputs)}")
-        if not wanted:
-            raise ArgumentError(f"outputs is empty; {path} has {', '.join(graph.outputs)}")
-        return cls(_load(graph, wanted, place, _read if seed is None else seeded(graph, seed)), place)
+        wanted = _wanted(graph, graph.outputs if outputs is None else outputs, str(path))
+        constants = Constants(graph, graph.nodes, _read if seed is None else seeded(graph, seed))
+        return cls(_load(graph, wanted, place, constants), place)
+
+    def giving(self, outputs: Sequence[str]) -> PackedModel:
+        """A model of other outputs of the same graph. It shares this one's weights, and runs of both may overlap.
+
+        Raises ArgumentError, and GraphError when the graph's files are not there any more.
+        """
+        wanted = _wanted(self._graph, outputs, "the graph")
+        return PackedModel(_load(self._graph, wanted, self.device, self._constants, like=self), self.device)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -130,18 +136,32 @@ def _read(name: str, constant: Constant) -> torch.Tensor:
     return constant.read()
 
 
+def _wanted(graph: Graph, outputs: Iterable[str], path: str) -> list[str]:
+    wanted = list(dict.fromkeys(outputs))
+    for name in wanted:
+        if name not in graph.outputs:
+            raise ArgumentError(f"outputs has {name!r}; {path} has {', '.join(graph.outputs)}")
+    if not wanted:
+        raise ArgumentError(f"outputs is empty; {path} has {', '.join(graph.outputs)}")
+    return wanted
+
+
 def _load(
-    graph: Graph, outputs: Sequence[str], device: torch.device, read: Callable[[str, Constant], torch.Tensor]
+    graph: Graph,
+    outputs: Sequence[str],
+    device: torch.device,
+    constants: Constants,
+    like: PackedModel | None = None,
 ) -> _Loaded:
+    """like: a model of the same graph and device, whose constants are taken"""
     try:
-        constants = Constants(graph, graph.nodes, read)
         program = make_program(graph, outputs, constants)
-        bound = BoundProgram(program, device, constants)
-        planned = BoundProgram(program, torch.device("meta"), constants)
+        bound = BoundProgram(program, device, constants, like._bound if like else None)
+        planned = BoundProgram(program, torch.device("meta"), constants, like._planned if like else None)
     finally:
         forget_mapped_files()
     constants.forget()
-    return _Loaded(graph, program, bound, planned)
+    return _Loaded(graph, program, bound, planned, constants)
 
 
 def _device(device: torch.device | str) -> torch.device:

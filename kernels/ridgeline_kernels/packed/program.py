@@ -129,12 +129,16 @@ def _is_ours(node: Node, for_shape: Node | None) -> bool:
 class BoundProgram:
     """A program on a device: its functions made, its constants there. Runs may overlap: they share constants alone."""
 
-    def __init__(self, program: Program, device: torch.device, constants: Constants):
+    def __init__(self, program: Program, device: torch.device, constants: Constants, like: BoundProgram | None = None):
+        """like: a program of the same graph on the same device, whose constants are taken where it has them"""
         self.program = program
+        known = {} if like is None else {key: like.template[slot] for slot, key in like.program.constants.items()}
         self.template: list[torch.Tensor | None] = [None] * program.slots
         self.constants_bytes = 0
         for slot, (name, is_on_host) in program.constants.items():
-            value = constants[name].to(CPU if is_on_host else device)
+            value = known.get((name, is_on_host))
+            if value is None:
+                value = constants[name].to(CPU if is_on_host else device)
             self.template[slot] = value
             self.constants_bytes += 0 if is_on_host else value.numel() * value.element_size()
         self.steps: list[tuple[Run, tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = [

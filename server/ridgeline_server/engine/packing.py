@@ -9,6 +9,8 @@ import numpy as np
 from ridgeline_server.request import Batch
 from ridgeline_server.sequences import Readout, Tokens
 
+_VECTOR = Readout()
+
 
 def pack(batch_id: int, sequences: Sequence[Tokens], readouts: Sequence[Readout | None] = ()) -> Batch:
     """A batch of these sequences, in their order, which has type ids when any of them has some.
@@ -23,5 +25,5 @@ def pack(batch_id: int, sequences: Sequence[Tokens], readouts: Sequence[Readout 
         input_ids=np.concatenate([tokens.ids for tokens in sequences]),
         lengths=np.fromiter((len(tokens.ids) for tokens in sequences), dtype=np.int32),
         token_type_ids=types,
-        readouts=tuple(one or Readout() for one in readouts) if any(readouts) else None,
+        readouts=tuple(one or _VECTOR for one in readouts) if any(readouts) else None,
     )

@@ -23,13 +23,13 @@ from collections.abc import Callable
 from threading import Lock, Thread
 from typing import NoReturn
 
-from ridgeline_server.engine.framing import read_frame, write_frame
+from ridgeline_server.engine.framing import TooLargeError, read_frame, write_frame
 from ridgeline_server.engine.messages import Answer, Done, Failed, Load, Loaded, LoadFailed
 from ridgeline_server.engine.status_page import StatusPage
 from ridgeline_server.engine.watch import BEAT_S
 from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.base import Runtime
-from ridgeline_server.runtimes.pooling import pooled
+from ridgeline_server.runtimes.readouts import read
 from ridgeline_server.runtimes.selection import load_runtime
 
 _PR_SET_PDEATHSIG = 1
@@ -83,16 +83,22 @@ class Worker:
 
     def _send(self, answer: Answer) -> None:
         with self._send_lock:
-            write_frame(self._connection, answer)
+            try:
+                write_frame(self._connection, answer)
+            except TooLargeError as error:
+                if not isinstance(answer, Done):
+                    raise
+                message = f"the answer is too large to leave the worker: {error}; ask for less at once"
+                write_frame(self._connection, Failed(answer.batch_id, message))
 
 
 def _run(runtime: Runtime, slot: int, batch: Batch, load: Load) -> Answer:
     try:
         output = runtime.run(batch, slot)
-        vectors = pooled(output, load.plan, batch, load.pooling)
+        outputs = read(output, load.plan, batch, load.pooling)
     except Exception as error:  # whatever the runtime raises concerns this batch alone
         return Failed(batch.id, f"{type(error).__name__}: {error}")
-    return Done(batch.id, vectors, output.padded_tokens, output.shape, output.started, output.finished)
+    return Done(batch.id, outputs, output.padded_tokens, output.shape, output.started, output.finished)
 
 
 def _start(target: Callable[..., None], *arguments: object) -> None:

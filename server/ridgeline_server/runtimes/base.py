@@ -15,6 +15,8 @@ from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.devices import CPU, Device
 from ridgeline_server.runtimes.grid import Grid, Shape
 
+# Name of the output that holds vectors, where a graph or its runtime pools.
+POOLED = "pooled"
 _WARMUP_ROUNDS = 2
 _TOO_SLOW_TO_REPEAT_S = 0.2
 
@@ -36,7 +38,7 @@ class Plan:
     device_share: the replica's share of the device: 1/n when n replicas share a GPU
     inputs:       names of the graph's inputs
     fingerprint:  digest of the variant's files
-    pools_as:     how the runtime itself pools, so that outputs are [sequences, dim]; None = it gives token states
+    pools_as:     how the runtime itself pools token states; None = it gives the graph's outputs as they are
     has_turns:    batches take turns on the device, each has all of it: only copies and the host's work go side by side
     task:         the bundle's, which says what the outputs are
     """
@@ -76,8 +78,9 @@ class Plan:
 class Output:
     """What a runtime computed for one batch.
 
-    arrays:         outputs by name, [rows, length, …]; rows and positions past the batch's are padding. Or
-                    [sequences, dim] float32, where the runtime pools.
+    arrays:         outputs by name. Of a padded runtime [rows, length, …], or [rows, labels]; rows and positions past
+                    the batch's are padding. Of a packed one [1, tokens, …], or [sequences, labels]; POOLED [sequences,
+                    dim] float32 alone, where the runtime pools and that is enough for the batch's readouts.
                     They may be views of the runtime's memory: valid until the next run of the same slot
     padded_tokens:  tokens executed, padding included
     shape:          the executed (rows, length), one of the grid's

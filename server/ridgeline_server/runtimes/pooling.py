@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ridgeline_server.request import Batch
-from ridgeline_server.runtimes.base import Output, Plan
+from ridgeline_server.runtimes.base import POOLED, Output, Plan
 from ridgeline_server.sequences import Float32Array
 from ridgeline_server.tasks.feature_extraction import pool
 
@@ -15,7 +15,7 @@ def pooled(output: Output, plan: Plan, batch: Batch, pooling: str) -> Float32Arr
 
     pooling: the bundle's, for runtimes that give token states
     """
-    array = output.arrays[plan.outputs[0]]
-    if plan.pools_as is None:
-        return pool(array, batch.lengths, pooling)
-    return np.asarray(array, dtype=np.float32)
+    vectors = output.arrays.get(POOLED)
+    if vectors is None:
+        return pool(output.arrays[plan.outputs[0]], batch.lengths, pooling)
+    return np.asarray(vectors, dtype=np.float32)

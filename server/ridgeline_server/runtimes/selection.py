@@ -6,10 +6,11 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING
 
-from ridgeline_export.bundle import Bundle, Variant
+from ridgeline_estimate.shape import ModelShape
+from ridgeline_export.bundle import Bundle, Manifest, Variant
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import StartupError
-from ridgeline_server.runtimes.base import Plan, Runtime
+from ridgeline_server.runtimes.base import POOLED, Plan, Runtime
 from ridgeline_server.runtimes.choice import (
     auto_devices,
     choose_runtime,
@@ -41,7 +42,10 @@ _GPU_BATCH_TOKENS = 16_384
 _OVERHEAD_TOKENS = {"cpu": CALL_OVERHEAD_TOKENS, "cuda": 4096}
 # While one batch is on the GPU, the host pads the next and pools the one before.
 GPU_CONCURRENCY = 2
-_POOLED = "pooled"
+# A batch's logits of every token over the whole vocabulary take no more, unless a single sequence's do.
+_MOST_LOGITS_BYTES = 256_000_000
+_LOGIT_BYTES = 4
+_EMBEDS, _FILLS_MASKS = "feature-extraction", "fill-mask"
 # Precisions that leave something in floating point of another one.
 QUANTIZED = ("int8", "fp8")
 
@@ -121,7 +125,7 @@ def make_plan(
     """A plan with everything chosen.
 
     precision:        one of `precisions(variant, runtime, device.kind)`
-    max_batch_tokens: tokens that one batch may execute, padding included
+    max_batch_tokens: tokens that one batch may execute, padding included; fewer where their logits would take too much
     float_precision:  what int8 or fp8 left over runs in, one of `float_precisions(runtime)`, None = the usual one; else
                       `precision` itself
     Raises StartupError for a precision that the runtime does not compute the variant in on this machine.
@@ -142,9 +146,9 @@ def make_plan(
         precision=precision,
         threads=threads,
         concurrency=concurrency,
-        grid=_make_grid(variant, manifest.max_tokens, max_batch_tokens, device.kind),
+        grid=_make_grid(variant, manifest.max_tokens, _bounded(max_batch_tokens, manifest), device.kind),
         pad_token_id=manifest.pad_token_id,
-        outputs=(_POOLED,) if _POOLED in variant.outputs else OUTPUTS.get(manifest.task, variant.outputs),
+        outputs=(POOLED,) if POOLED in variant.outputs else OUTPUTS.get(manifest.task, variant.outputs),
         why=why,
         device=device,
         float_precision=float_precision,
@@ -152,7 +156,7 @@ def make_plan(
         device_share=device_share,
         inputs=variant.inputs,
         fingerprint=hashlib.sha256(digests.encode()).hexdigest(),
-        pools_as=(manifest.pooling or "mean") if is_packed(variant) else None,
+        pools_as=(manifest.pooling or "mean") if is_packed(variant) and manifest.task == _EMBEDS else None,
         has_turns=is_packed(variant),
         task=manifest.task,
     )
@@ -162,6 +166,14 @@ def _make_grid(variant: Variant, max_tokens: int, max_batch_tokens: int, kind: s
     if is_packed(variant):
         return make_token_grid(max_tokens, max_batch_tokens)
     return make_grid(max_tokens, max_batch_tokens, _OVERHEAD_TOKENS[kind])
+
+
+def _bounded(max_batch_tokens: int, manifest: Manifest) -> int:
+    """Tokens of a batch, no more than there is room for the outputs of."""
+    if manifest.task != _FILLS_MASKS:
+        return max_batch_tokens
+    vocab = ModelShape.from_dict(dict(manifest.shape)).vocab
+    return min(max_batch_tokens, max(1, _MOST_LOGITS_BYTES // (_LOGIT_BYTES * vocab)))
 
 
 def load_runtime(plan: Plan) -> Runtime:
@@ -176,7 +188,7 @@ def load_runtime(plan: Plan) -> Runtime:
 def check_servable(bundle: Bundle) -> None:
     """Raise StartupError when this version cannot serve the bundle's task or pooling."""
     manifest = bundle.manifest
-    if (manifest.pooling or "mean") not in POOLINGS:
+    if manifest.task == _EMBEDS and (manifest.pooling or "mean") not in POOLINGS:
         raise StartupError(
             f"bundle {bundle.path} has pooling '{manifest.pooling}'; this version knows: {', '.join(POOLINGS)}"
         )

@@ -5,6 +5,9 @@ The only module of the server that imports torch, in the worker process of a rep
 Every slot packs its batch into pinned memory, and copies in and out on a stream of its own, while another slot's batch
 computes. Computing itself goes in turns, since one batch fills the device: a batch has all of it, and has begun when
 the one before it was over.
+
+Vectors are pooled on the device, and token states stay there. A batch that asks for token states, or for vectors pooled
+in another way than the bundle's, runs the same weights without graphs and brings its token states to the host.
 """
 
 from __future__ import annotations
@@ -29,18 +32,20 @@ from ridgeline_kernels.packed.cuda_graphs import GraphedModel, Model
 from ridgeline_kernels.packed.executor import PackedModel
 from ridgeline_kernels.packed.slots import Slot
 from ridgeline_server.request import Batch
-from ridgeline_server.runtimes.base import DeviceLostError, Output, Plan, full_batch, warm_shapes
+from ridgeline_server.runtimes.base import POOLED, DeviceLostError, Output, Plan, full_batch, warm_shapes
 from ridgeline_server.runtimes.device_errors import is_device_lost
 from ridgeline_server.runtimes.devices import Device
 from ridgeline_server.runtimes.grid import Shape
+from ridgeline_server.runtimes.readouts import needs_token_states
 from ridgeline_server.runtimes.triton_peak import measure_peak
-from ridgeline_server.sequences import Int32Array
+from ridgeline_server.sequences import OUTPUTS, Int32Array
 
 log = logging.getLogger(__name__)
 
 # Of the replica's share of the GPU's memory; the rest is for weights and for batches that have no graph.
 _GRAPHS_SHARE = 0.4
-_POOLED = "pooled"
+# Tokens a sequence of the batch by which what gives token states is warmed.
+_WARM_LENGTHS = (64,)
 # What the kernels call a bundle's poolings.
 _METHODS = {"mean": "mean", "cls": "first", "max": "max", "last": "last"}
 
@@ -57,33 +62,45 @@ class TritonRuntime:
         else:
             torch.set_num_threads(plan.threads)
         self._device = device
-        model: Model = PackedModel.load(plan.graph, device, outputs=plan.outputs)
-        if plan.outputs[0] != _POOLED:
-            model = _Pooling(model, plan.outputs[0], _METHODS[plan.pools_as or "mean"])
+        packed = PackedModel.load(plan.graph, device, outputs=plan.outputs)
+        model: Model = packed
+        self._states: GraphedModel | None = None
+        if plan.pools_as is not None:
+            if plan.outputs[0] != POOLED:
+                model = _Pooling(packed, plan.outputs[0], _METHODS[plan.pools_as])
+            else:
+                packed = packed.giving(OUTPUTS[plan.task])
+            # Without a budget: what it is given as buckets runs once at warm-up, and then without graphs.
+            self._states = GraphedModel(packed, buckets_of((plan.grid.most_tokens,), _WARM_LENGTHS), 0)
         self._graphed = GraphedModel(model, buckets_of(plan.grid.lengths), _graph_bytes(device, plan.device_share))
         self._slots = [Slot(self._graphed) for _ in range(plan.concurrency)]
+        self._state_slots = [Slot(self._states) for _ in range(plan.concurrency)] if self._states else []
         self._lock = Lock()
         self._last_finished = 0.0
 
     def run(self, batch: Batch, slot: int) -> Output:
         plan = self._plan
         feed = packed_feed(batch)
+        needs_states = plan.pools_as is not None and needs_token_states(batch, plan.pools_as)
+        slots = self._state_slots if needs_states else self._slots
         began = time.monotonic()
         try:
-            vectors = self._slots[slot].run(feed)[_POOLED]
+            arrays = slots[slot].run(feed)
         except Exception as error:
             if is_device_lost(plan.device, error, _answers):
                 raise DeviceLostError(f"{plan.device} is lost: {error}") from error
             raise
         started, finished = self._turn(began)
         tokens = len(batch.input_ids)
-        bucket = self._graphed.bucket_of(tokens, len(batch.lengths))
+        bucket = None if needs_states else self._graphed.bucket_of(tokens, len(batch.lengths))
         executed = tokens if bucket is None else bucket.tokens
-        return Output({plan.outputs[0]: vectors}, executed, plan.grid.shape_of([executed]), started, finished)
+        return Output(arrays, executed, plan.grid.shape_of([executed]), started, finished)
 
     def warmup(self) -> dict[Shape, float]:
         """Capture the graphs, time the buckets on one slot, since batches take turns, and grow every slot's buffers."""
         grid = self._plan.grid
+        if self._states is not None:
+            self._states.warmup()
         report = self._graphed.warmup()
         if self._device.type == "cpu":  # nothing to compile there, and references take their time
             return warm_shapes(grid, grid.shapes, lambda batch: self.run(batch, slot=0), rounds=1)
@@ -120,7 +137,7 @@ class _Pooling:
 
     def run(self, feed: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         hidden = self._model.run(feed)[self._output]
-        return {_POOLED: pool(hidden[0], feed["cu_seqlens"], self._method, out_dtype=torch.float32)}
+        return {POOLED: pool(hidden[0], feed["cu_seqlens"], self._method, out_dtype=torch.float32)}
 
     def planned_bytes(self, tokens: int, sequences: int) -> int:
         return self._model.planned_bytes(tokens, sequences)
