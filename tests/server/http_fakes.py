@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from ridgeline_server.errors import RequestError, UnavailableError, UnknownModel
 from ridgeline_server.http import create_app
 from ridgeline_server.report import Metrics, Report
 from ridgeline_server.request import BatchRecord, Instants, ModelInfo, Request, Result
+from ridgeline_server.sequences import Encoding
 
 DIM = 8
 
@@ -69,6 +70,15 @@ def embedding_of(item: str | list[int]) -> np.ndarray[Any, np.dtype[np.float32]]
     return np.arange(DIM, dtype=np.float32) / 7 + len(item)
 
 
+def _spelled(text: str, special_tokens: bool) -> Encoding:
+    ids, offsets = [ord(character) for character in text], [(at, at + 1) for at in range(len(text))]
+    special, tokens = [False] * len(text), list(text)
+    if special_tokens:
+        ids, offsets, tokens = [0, *ids, 1], [(0, 0), *offsets, (0, 0)], ["[CLS]", *tokens, "[SEP]"]
+        special = [True, *special, True]
+    return Encoding(np.array(ids, np.int32), np.array(offsets, np.int32).reshape(-1, 2), np.array(special), tokens)
+
+
 @dataclass
 class FakeEngine:
     """Answers at once, from the inputs' lengths; `behave` can raise or wait first."""
@@ -106,6 +116,18 @@ class FakeEngine:
             instants=Instants(request.received, now, now, now),
             batches=self.batches,
         )
+
+    async def tokenize(
+        self, name: str | None, texts: Sequence[str], special_tokens: bool, deadline: float | None = None
+    ) -> list[Encoding]:
+        """A token for each character, between two special ones."""
+        return [_spelled(text, special_tokens) for text in texts]
+
+    async def decode(
+        self, name: str | None, ids: Sequence[list[int]], skip_special_tokens: bool, deadline: float | None = None
+    ) -> list[str]:
+        """The character of each id, of special tokens a mark."""
+        return ["".join("" if skip_special_tokens and n < 2 else chr(n) if n > 1 else "#" for n in row) for row in ids]
 
     def models(self) -> list[ModelInfo]:
         return self.infos

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -25,13 +27,14 @@ from ridgeline_server.errors import (
     UnknownModelError,
 )
 from ridgeline_server.request import Instants, ModelInfo, Request, Result
-from ridgeline_server.sequences import READOUTS, Float32Array, Readout, ReadoutKind, Tokens
+from ridgeline_server.sequences import READOUTS, Encoding, Float32Array, Readout, ReadoutKind, Tokens
 from ridgeline_server.tasks.feature_extraction import normalize
 
 _MOST_FAILED_STARTS = 2
 _POLL_S = 0.01
 _MOST_PENDING_CHARACTERS = 64 * 1024 * 1024
 _NO_VECTORS = np.zeros((0, 0), dtype=np.float32)
+_T = TypeVar("_T")
 
 
 class Engine:
@@ -77,6 +80,40 @@ class Engine:
         except RequestError as error:
             error.instants = instants
             raise
+
+    async def tokenize(
+        self, name: str | None, texts: Sequence[str], special_tokens: bool, deadline: float | None = None
+    ) -> list[Encoding]:
+        """An encoding for each text, nothing cut off.
+
+        name: a served model's, None = the first
+        Raises a RequestError: UnknownModelError, InvalidInputError, OverloadedError or DeadlineError.
+        """
+        model = self._find(name)
+        work = partial(model.tokenizer.tokenizer.encode_whole, texts, special_tokens)
+        encodings = await self._run_aside(model, work, sum(map(len, texts)), deadline)
+        self._check_total(sum(len(encoding.ids) for encoding in encodings))
+        return encodings
+
+    async def decode(
+        self, name: str | None, ids: Sequence[list[int]], skip_special_tokens: bool, deadline: float | None = None
+    ) -> list[str]:
+        """A text for each list of token ids; ids without a token are left out. Raises as tokenize."""
+        model = self._find(name)
+        self._check_total(sum(map(len, ids)))
+        work = partial(model.tokenizer.tokenizer.decode, ids, skip_special_tokens)
+        return await self._run_aside(model, work, sum(map(len, ids)), deadline)
+
+    async def _run_aside(
+        self, model: LoadedModel, work: Callable[[], _T], characters: int, deadline: float | None
+    ) -> _T:
+        """Run what a tokenizer does beside the event loop, whatever its length: its answers are not urgent."""
+        if model.tokenizer.pending_characters > _MOST_PENDING_CHARACTERS:
+            raise OverloadedError("too many texts wait for the tokenizer; try again in 1 s", 1.0)
+        try:
+            return await model.tokenizer.run(work, characters, deadline)
+        except TimeoutError:
+            raise DeadlineError(TOO_LATE) from None
 
     def models(self) -> list[ModelInfo]:
         """The served models, the default one first."""
@@ -141,7 +178,9 @@ class Engine:
             raise UnknownModelError(f"model '{name[:200]}' is not served here; served: {have}") from None
 
     def _check_size(self, tokens: list[Tokens]) -> None:
-        total = sum(len(entry.ids) for entry in tokens)
+        self._check_total(sum(len(entry.ids) for entry in tokens))
+
+    def _check_total(self, total: int) -> None:
         most = self._config.max_request_tokens
         if total > most:
             raise RequestTooLargeError(

@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import cast
+from typing import Any, TypeVar, cast
 
 # The library's own threads would compete with the runtime's for the cores; ours are enough.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -24,6 +25,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
+from ridgeline_server import sequences
+from ridgeline_server.engine.encodings import decode, encode_whole
 from ridgeline_server.engine.input_reader import InputReader
 from ridgeline_server.engine.vocabulary import read_vocabulary
 from ridgeline_server.engine.word_ids import remember_words
@@ -40,15 +43,14 @@ _MOST_TEXTS_IN_LOOP = 16
 # A text of more than twice as many characters for each token that the model reads is cut first: see `_head`.
 _HEAD_CHARACTERS_PER_TOKEN = 32
 _WHITE_SPACE = (" ", "\n", "\t")
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
 class _Job:
-    inputs: Sequence[Input]
+    work: Callable[[], Any]
     characters: int
-    truncate: bool
-    reading: Reading | None
-    future: asyncio.Future[list[Tokens]]
+    future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
 
 
@@ -84,6 +86,14 @@ class TextTokenizer:
         if reading is not None or any(type(value) is tuple for value in inputs):
             return self._reader.read(inputs, truncate, reading or Reading())
         return self._encode_plain(cast("Sequence[str | list[int]]", inputs), truncate)
+
+    def encode_whole(self, texts: Sequence[str], special_tokens: bool) -> list[sequences.Encoding]:
+        """An encoding for each text, nothing cut off. Raises InvalidInputError when a text cannot be tokenized."""
+        return encode_whole(self._tokenizer, texts, special_tokens)
+
+    def decode(self, ids: Sequence[list[int]], skip_special_tokens: bool) -> list[str]:
+        """A text for each list of token ids; ids without a token are left out. Raises InvalidInputError."""
+        return decode(self._tokenizer, ids, skip_special_tokens)
 
     def _encode_plain(self, inputs: Sequence[str | list[int]], truncate: bool) -> list[Tokens]:
         known = [self._without_library(value) for value in inputs]
@@ -173,19 +183,24 @@ class TokenizerThreads:
         """As TextTokenizer.encode, without holding up the event loop. Raises TimeoutError past the deadline."""
         size = sum(len(value[0]) + len(value[1]) if type(value) is tuple else len(value) for value in inputs)
         if size <= _MOST_CHARACTERS_IN_LOOP and len(inputs) <= _MOST_TEXTS_IN_LOOP:
-            answer = self._try(inputs, truncate, reading)
+            answer = _try(self.tokenizer.encode, inputs, truncate, reading)
             if isinstance(answer, Exception):
                 raise answer
             return answer
+        return await self.run(partial(self.tokenizer.encode, inputs, truncate, reading), size, deadline)
+
+    async def run(self, work: Callable[[], _T], characters: int, deadline: float | None = None) -> _T:
+        """What `work` gives, run in one of the threads; `characters` tell how long it takes. Raises as encode."""
         loop = asyncio.get_running_loop()
-        self.pending_characters += size
-        job = _Job(inputs, size, truncate, reading, loop.create_future(), loop)
+        self.pending_characters += characters
+        job = _Job(work, characters, loop.create_future(), loop)
         self._jobs.put(job)
         try:
             async with asyncio.timeout_at(deadline):
-                return await job.future
+                answer: _T = await job.future
+                return answer
         finally:
-            self.pending_characters -= size
+            self.pending_characters -= characters
 
     def stop(self) -> None:
         """End the threads once the jobs before this call are done."""
@@ -205,25 +220,27 @@ class TokenizerThreads:
                 if following is not None:
                     jobs.append(following)
                     characters += following.characters
-            answers = [(entry.future, self._answer(entry)) for entry in jobs]
+            answers = [(entry.future, _answer(entry)) for entry in jobs]
             _deliver_in_loop(job.loop, answers)
             if is_last:
                 return
 
-    def _answer(self, job: _Job) -> list[Tokens] | Exception:
-        return [] if job.future.cancelled() else self._try(job.inputs, job.truncate, job.reading)
 
-    def _try(self, inputs: Sequence[Input], truncate: bool, reading: Reading | None) -> list[Tokens] | Exception:
-        try:
-            return self.tokenizer.encode(inputs, truncate, reading)
-        except RequestError as error:
-            return error
-        except BaseException as error:  # a panic of the library's; it must end neither thread nor loop
-            log.exception("the tokenizer failed")
-            return RuntimeError(f"the tokenizer failed: {type(error).__name__}")
+def _answer(job: _Job) -> object:
+    return None if job.future.cancelled() else _try(job.work)
 
 
-_Answers = list[tuple["asyncio.Future[list[Tokens]]", "list[Tokens] | Exception"]]
+def _try(work: Callable[..., _T], *given: Any) -> _T | Exception:
+    try:
+        return work(*given)
+    except RequestError as error:
+        return error
+    except BaseException as error:  # a panic of the library's; it must end neither thread nor loop
+        log.exception("the tokenizer failed")
+        return RuntimeError(f"the tokenizer failed: {type(error).__name__}")
+
+
+_Answers = list[tuple["asyncio.Future[Any]", object]]
 
 
 def _deliver_in_loop(loop: asyncio.AbstractEventLoop, answers: _Answers) -> None:

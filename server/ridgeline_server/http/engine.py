@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from ridgeline_server.request import ModelInfo, Request, Result
+from ridgeline_server.sequences import Encoding
 
 
 class Engine(Protocol):
@@ -15,6 +17,18 @@ class Engine(Protocol):
 
         Raises: a RequestError
         """
+        ...
+
+    async def tokenize(
+        self, name: str | None, texts: Sequence[str], special_tokens: bool, deadline: float | None = None
+    ) -> list[Encoding]:
+        """An encoding for each text, nothing cut off. Raises: a RequestError"""
+        ...
+
+    async def decode(
+        self, name: str | None, ids: Sequence[list[int]], skip_special_tokens: bool, deadline: float | None = None
+    ) -> list[str]:
+        """A text for each list of token ids. Raises: a RequestError"""
         ...
 
     def models(self) -> list[ModelInfo]:
