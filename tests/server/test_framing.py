@@ -6,15 +6,27 @@ import io
 import random
 import socket
 import struct
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ridgeline_server.engine import framing
 from ridgeline_server.engine.connection import FrameProtocol
-from ridgeline_server.engine.framing import LARGEST_BODY_BYTES, FramingError, encode, read_frame, write_frame
+from ridgeline_server.engine.framing import (
+    LARGEST_BODY_BYTES,
+    FramingError,
+    TooLargeError,
+    encode,
+    read_frame,
+    write_frame,
+)
 from ridgeline_server.engine.messages import Done, Failed, Loaded
+from ridgeline_server.engine.packing import pack
+from ridgeline_server.engine.status_page import StatusPage
 from ridgeline_server.request import Batch
+from ridgeline_server.sequences import Readout, ReadoutKind, Tokens
 
 
 def frame(message: object) -> bytes:
@@ -29,6 +41,18 @@ def batch(sequences: int = 3, types: bool = False) -> Batch:
 
 def done(rows: int = 3, dim: int = 5) -> Done:
     return Done(42, np.arange(rows * dim, dtype=np.float32).reshape(rows, dim), 96, (4, 24), 1.25, 2.5)
+
+
+def read_batch(types: bool = False) -> Batch:
+    """A batch whose sequences are read in two ways, one of which asks about token ids."""
+    fills = Readout(ReadoutKind.FILLS, top=3, among=(5, 1, 9), mask_id=4)
+    sequences = [Tokens(np.full(n, n, np.int32), np.ones(n, np.int32) if types else None, False) for n in (3, 1, 2, 4)]
+    return pack(43, sequences, [fills, None, Readout(pooling="cls"), fills])
+
+
+def arrays_done(*shapes: tuple[int, ...]) -> Done:
+    arrays = [np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in shapes]
+    return Done(44, arrays, 96, (4, 24), 1.25, 2.5)
 
 
 def assert_same(one: Any, other: Any) -> None:
@@ -46,6 +70,11 @@ def assert_same(one: Any, other: Any) -> None:
         done(),
         done(1, 1),
         Done(1, np.zeros((2, 3), np.float64), 1, (1, 1), 0.0, 0.0),
+        read_batch(),
+        read_batch(types=True),
+        arrays_done((7, 5), (3,), (1, 1), (2, 4, 2)),
+        arrays_done((0, 2), (0, 5, 2), (3, 0)),
+        arrays_done(),
         Failed(3, "no"),
         Loaded(None, {(1, 2): 0.5}),
     ],
@@ -65,8 +94,54 @@ def test_arrays_of_another_layout_come_out_right() -> None:
     np.testing.assert_equal(received.outputs, outputs)
 
 
+def test_readouts_that_are_the_same_travel_once() -> None:
+    many = tuple(range(10_000))
+    readout = Readout(ReadoutKind.FILLS, top=3, among=many)
+    sequences = [Tokens(np.ones(2, np.int32), None, False)] * 50
+    sent = frame(pack(1, sequences, [readout] * 50))
+    assert len(sent) < 10 * len(many)
+    received = read_frame(io.BytesIO(sent))
+    assert received.readouts == (readout,) * 50
+
+
+def test_arrays_of_another_layout_or_type_come_out_right_in_a_list() -> None:
+    arrays = [np.arange(12, dtype=np.float32).reshape(3, 4).T, np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::2]]
+    received = read_frame(io.BytesIO(frame(Done(1, arrays, 1, (4, 3), 0.0, 0.0))))
+    np.testing.assert_equal(received.outputs, arrays)
+    assert all(array.flags.aligned for array in received.outputs)
+
+
+@pytest.mark.parametrize("garbage", [b"", struct.pack("=qddIIIII", 1, 0, 0, 1, 1, 1, 2, 4) + bytes(8)])
+def test_lists_of_arrays_that_are_cut_short_are_complained_about(garbage: bytes) -> None:
+    whole = frame(arrays_done((7, 5), (3,)))
+    for body in (garbage, whole[8:-4], whole[8:30]):
+        with pytest.raises(FramingError):
+            read_frame(io.BytesIO(struct.pack("=II", len(body), 4) + body))
+
+
+def test_an_answer_that_is_too_large_fails_its_batch_and_the_stream_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")  # as the worker's module sets them for its process: here for this test alone
+    from ridgeline_server.engine import worker
+
+    monkeypatch.setattr(framing, "LARGEST_BODY_BYTES", 1000)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, theirs.makefile("rb") as stream:
+        sender = worker.Worker(ours, StatusPage.__new__(StatusPage))
+        for answer in (arrays_done((200, 5), (3,)), done(20, 20), arrays_done((3,))):
+            sender._send(answer)
+        for batch_id in (44, 42):
+            failed = read_frame(stream)
+            assert isinstance(failed, Failed) and failed.batch_id == batch_id
+            assert "too large to leave the worker" in failed.message and "may have 1000" in failed.message
+        assert_same(read_frame(stream), arrays_done((3,)))
+    with pytest.raises(TooLargeError):
+        encode(batch(100))
+
+
 def test_pieces_of_any_size_make_the_same_messages() -> None:
     messages: list[Any] = [batch(), done(), Failed(1, "x"), done(200, 300), batch(types=True), done(1, 1)] * 5
+    messages += [read_batch(), arrays_done((70, 500), (3,)), arrays_done((0, 2))] * 5
     stream = b"".join(map(frame, messages))
     for seed in range(30):
         rng = random.Random(seed)
@@ -114,13 +189,11 @@ def test_a_blocking_reader_refuses_garbage() -> None:
         read_frame(io.BytesIO(struct.pack("=II", LARGEST_BODY_BYTES + 1, 0)))
 
 
-def test_a_large_message_passes_a_small_socket_buffer() -> None:
-    from threading import Thread
-
+@pytest.mark.parametrize("large", [done(500, 1000), arrays_done(*[(100, 10)] * 500)], ids=["matrix", "list"])
+def test_a_large_message_passes_a_small_socket_buffer(large: Done) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, theirs.makefile("rb") as stream:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        large = done(500, 1000)
         writer = Thread(target=write_frame, args=(ours, large))
         writer.start()
         assert_same(read_frame(stream), large)

@@ -75,7 +75,7 @@ def test_loading_on_a_gpu_keeps_sums_in_float32(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sums: Callable[[], list[bool]]
 ) -> None:
     path = save(bert(), tmp_path)
-    nothing = SimpleNamespace(graph=None, program=None, bound=None, planned=None)
+    nothing = SimpleNamespace(graph=None, program=None, bound=None, planned=None, constants=None)
     monkeypatch.setattr(executor, "_device", torch.device)
     monkeypatch.setattr(executor, "_load", lambda *_: nothing)
     executor.PackedModel.load(path, "cpu")
