@@ -21,7 +21,8 @@ _COMPONENTS = {
 }
 # Those that have subcommands of their own: a module, imported when one is asked for, and what --help says.
 _GROUPS = {
-    "compress": ("ridgeline_export.compress.cli", "Make a Transformer smaller and faster, and measure what that cost.")
+    "compress": ("ridgeline_export.compress.cli", "Make a Transformer smaller and faster, and measure what that cost."),
+    "keys": ("ridgeline_server.keys_cli", "Make API keys for `serve --api-keys`, and list them."),
 }
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

@@ -14,6 +14,13 @@ class Overlong(StrEnum):
     ERROR = "error"
 
 
+class LogFormat(StrEnum):
+    """What the log is written for."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
     """One field per flag of `ridgeline serve`; each can also come from `RIDGELINE_<FLAG>`.
@@ -27,6 +34,11 @@ class ServerConfig:
     max_age_s:              how long a request may be overtaken by others
     drain_timeout_s:        how long a stopping server waits for the requests that it has accepted
     tuned:                  use the plan that `ridgeline tune` kept, where flags choose none themselves
+    api_keys:               file of the keys that clients must have, see security/keys.py
+    cors_origins:           origins whose pages browsers may let ask, "*" = any
+    tls_cert, tls_key, tls_client_ca: PEM files; None = no TLS, the key is in `tls_cert`, clients need no certificate
+    log_format:             JSON also logs a line for each request
+    log_texts:              the log may hold the beginnings of what users send
     """
 
     bundles: tuple[Path, ...]
@@ -47,3 +59,10 @@ class ServerConfig:
     request_timeout_s: float = 60.0
     drain_timeout_s: float = 25.0
     tuned: bool = True
+    api_keys: Path | None = None
+    cors_origins: tuple[str, ...] = ()
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    log_format: LogFormat = LogFormat.TEXT
+    log_texts: bool = False

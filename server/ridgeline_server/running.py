@@ -21,12 +21,17 @@ from ridgeline_server.engine.loading import LoadedModel, load_models
 from ridgeline_server.errors import StartupError
 from ridgeline_server.report.metrics import Metrics
 from ridgeline_server.report.report import Report
+from ridgeline_server.security.key_ring import KeyRing, load_key_ring
+from ridgeline_server.security.keys import KeyFileError
+from ridgeline_server.security.origins import check_origins
+from ridgeline_server.security.tls import Certificates, make_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ridgeline_server.config import ServerConfig
     from ridgeline_server.http.server import HttpServer
+    from ridgeline_server.logs import JsonHandler
     from ridgeline_server.request import BatchRecord, ModelInfo
 
 # Workers that have not ended by then end with this process, which holds the other ends of their sockets.
@@ -34,6 +39,7 @@ _STOP_S = 3.0
 _MOST_FILES = 65_536
 # Connections that the kernel holds until they are accepted.
 _BACKLOG = 2048
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 logger = logging.getLogger(__name__)
 
@@ -63,18 +69,60 @@ class _Stop:
             self.server.stop()
 
 
-def run(config: ServerConfig, announce: Callable[[Started], None]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Locks:
+    """What of the door is in files that may change while the server runs."""
+
+    keys: KeyRing | None
+    tls: Certificates | None
+
+    def reload(self) -> None:
+        """Take up what changed; what cannot be used is told, and the old stays."""
+        try:
+            if self.keys is not None:
+                logger.info("API keys were read again: there are %d", self.keys.reload())
+        except KeyFileError as error:
+            logger.error("the API keys stay as they were: %s", error)
+        try:
+            if self.tls is not None:
+                self.tls.reload()
+                logger.info("the TLS certificate was read again")
+        except StartupError as error:
+            logger.error("the TLS certificate stays as it was: %s", error)
+
+
+def _load_keys(config: ServerConfig) -> KeyRing | None:
+    try:
+        keys = load_key_ring(config.api_keys)
+    except KeyFileError as error:
+        raise StartupError(str(error)) from None
+    if keys is None and config.host not in _LOOPBACK:
+        logger.warning(
+            "there are no API keys: whoever reaches %s may use the server; --api-keys or RIDGELINE_API_KEY locks it",
+            config.host,
+        )
+    return keys
+
+
+def run(config: ServerConfig, announce: Callable[[Started], None], log: JsonHandler | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal ends the process at once.
 
+    SIGHUP takes up changed files of keys and certificates, where there are any.
+
     announce: called once, when every model is ready
+    log:      takes a line for each request
     Raises StartupError when the server cannot start.
     """
+    check_origins(config.cors_origins)
+    locks = _Locks(_load_keys(config), make_certificates(config.tls_cert, config.tls_key, config.tls_client_ca))
     _allow_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(config, announce))
+        runner.run(_run(config, announce, locks, log))
 
 
-async def _run(config: ServerConfig, announce: Callable[[Started], None]) -> None:
+async def _run(
+    config: ServerConfig, announce: Callable[[Started], None], locks: _Locks, log: JsonHandler | None
+) -> None:
     began = time.monotonic()
     report, metrics = Report(), Metrics()
 
@@ -88,9 +136,11 @@ async def _run(config: ServerConfig, announce: Callable[[Started], None]) -> Non
         stop = _Stop()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop, number)
+        if locks.keys is not None or locks.tls is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, locks.reload)
         starting = asyncio.create_task(engine.start())
         try:
-            server = stop.server = await _make_server(engine, config, report, metrics)
+            server = stop.server = await _make_server(engine, config, report, metrics, locks, log)
             if stop.is_asked:
                 return
             serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -103,7 +153,8 @@ async def _run(config: ServerConfig, announce: Callable[[Started], None]) -> Non
                     # What is loaded by now stays: the garbage collector need not look at it while requests wait.
                     gc.collect()
                     gc.freeze()
-                    announce(Started(_url(listener), engine.models(), why, time.monotonic() - began))
+                    url = _url(listener, locks.tls is not None)
+                    announce(Started(url, engine.models(), why, time.monotonic() - began))
                     await serving
             finally:
                 server.stop()
@@ -113,13 +164,21 @@ async def _run(config: ServerConfig, announce: Callable[[Started], None]) -> Non
             await _stop(engine)
 
 
-async def _make_server(engine: Engine, config: ServerConfig, report: Report, metrics: Metrics) -> HttpServer:
+async def _make_server(
+    engine: Engine,
+    config: ServerConfig,
+    report: Report,
+    metrics: Metrics,
+    locks: _Locks,
+    log: JsonHandler | None,
+) -> HttpServer:
     """The HTTP server. Its libraries take a quarter of a second to import: the workers load meanwhile."""
     await asyncio.to_thread(import_module, "ridgeline_server.http.app")
     from ridgeline_server.http.app import create_app
     from ridgeline_server.http.server import HttpServer
 
-    return HttpServer(create_app(engine, config, report, metrics), config.drain_timeout_s)
+    door = create_app(engine, config, report, metrics, keys=locks.keys, log=log)
+    return HttpServer(door, config.drain_timeout_s, None if locks.tls is None else locks.tls.context)
 
 
 async def _stop(engine: Engine) -> None:
@@ -156,6 +215,6 @@ def _listen(config: ServerConfig) -> socket.socket:
     return listener
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, is_tls: bool) -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{'https' if is_tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.text import Text
 
-from ridgeline_server.config import Overlong, ServerConfig
+from ridgeline_server.config import LogFormat, Overlong, ServerConfig
 
 if TYPE_CHECKING:
     from ridgeline_server.running import Started
@@ -98,6 +97,48 @@ Tuned = Annotated[
     ),
 ]
 
+ApiKeys = Annotated[
+    Path | None,
+    _option(
+        "API_KEYS",
+        "File of the keys that clients need, on every route but /health; `ridgeline keys add` writes it. One key can "
+        "also be in the variable RIDGELINE_API_KEY, and an admin's in RIDGELINE_ADMIN_KEY.",
+        metavar="FILE",
+        show_default="no keys",
+    ),
+]
+CorsOrigins = Annotated[
+    str,
+    _option(
+        "CORS_ORIGINS",
+        "Origins whose pages browsers may let ask, such as https://app.example.com, separated by commas; * = any.",
+        show_default="none",
+    ),
+]
+TlsCert = Annotated[
+    Path | None,
+    _option("TLS_CERT", "Certificate of the server and its chain, PEM: HTTPS.", metavar="FILE", show_default="HTTP"),
+]
+TlsKey = Annotated[
+    Path | None,
+    _option("TLS_KEY", "Its key, PEM, unencrypted.", metavar="FILE", show_default="in the certificate's file"),
+]
+TlsClientCa = Annotated[
+    Path | None,
+    _option(
+        "TLS_CLIENT_CA",
+        "CA of clients, PEM: only those with a certificate of it may connect.",
+        metavar="FILE",
+        show_default="any client",
+    ),
+]
+LogFormatName = Annotated[
+    LogFormat, _option("LOG_FORMAT", "text, or json: a JSON object a line on stderr, one for each request too.")
+]
+LogTexts = Annotated[
+    bool, _option("LOG_TEXTS", "Let JSON logs hold the first 2000 bytes of bodies, and exceptions whole.")
+]
+
 
 @app.command()
 def serve(
@@ -119,6 +160,13 @@ def serve(
     request_timeout_s: RequestTimeout = _DEFAULTS.request_timeout_s,
     drain_timeout_s: DrainTimeout = _DEFAULTS.drain_timeout_s,
     tuned: Tuned = _DEFAULTS.tuned,
+    api_keys: ApiKeys = _DEFAULTS.api_keys,
+    cors_origins: CorsOrigins = "",
+    tls_cert: TlsCert = _DEFAULTS.tls_cert,
+    tls_key: TlsKey = _DEFAULTS.tls_key,
+    tls_client_ca: TlsClientCa = _DEFAULTS.tls_client_ca,
+    log_format: LogFormatName = _DEFAULTS.log_format,
+    log_texts: LogTexts = _DEFAULTS.log_texts,
 ) -> None:
     """Serve bundles over HTTP: OpenAI's /v1/embeddings, text-embeddings-inference's /embed, and a cost report.
 
@@ -143,28 +191,39 @@ def serve(
         request_timeout_s=request_timeout_s,
         drain_timeout_s=drain_timeout_s,
         tuned=tuned,
+        api_keys=api_keys,
+        cors_origins=tuple(origin.strip() for origin in cors_origins.split(",") if origin.strip()),
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_client_ca=tls_client_ca,
+        log_format=log_format,
+        log_texts=log_texts,
     )
     _run(config)
 
 
 def _run(config: ServerConfig) -> None:
     from ridgeline_server.errors import StartupError
+    from ridgeline_server.logs import set_up_json, set_up_text
 
     errors = Console(stderr=True)
-    logging.basicConfig(
-        level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=errors, show_path=False)]
-    )
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    is_json = config.log_format is LogFormat.JSON
+    log = set_up_json(config.log_texts) if is_json else None
+    if log is None:
+        set_up_text(RichHandler(console=errors, show_path=False), config.log_texts)
     try:
         from ridgeline_server.running import run
 
-        run(config, _announce)
+        run(config, _announce, log)
     except ImportError as error:
         _complain(errors, f"serving needs a package that is missing ({error}); run: pip install 'ridgeline[cpu]'")
         raise typer.Exit(1) from error
     except StartupError as error:
         _complain(errors, str(error))
         raise typer.Exit(1) from error
+    finally:
+        if log is not None:
+            log.close()
 
 
 def _complain(console: Console, message: str) -> None:

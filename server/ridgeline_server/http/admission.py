@@ -8,7 +8,7 @@ from ridgeline_server.http import wishes
 from ridgeline_server.http.budget import ByteBudget
 from ridgeline_server.http.catalog import Catalog
 from ridgeline_server.http.engine import Engine
-from ridgeline_server.http.errors import RefusedError, quote
+from ridgeline_server.http.errors import RefusedError
 from ridgeline_server.http.exchange import Exchange, too_large
 from ridgeline_server.http.parsing import require_json
 from ridgeline_server.http.waiting import STOPPING, STOPPING_RETRY_AFTER_S, WaitingRoom
@@ -46,10 +46,6 @@ class Admission:
         given = exchange.given
         length = self.checked_length(exchange)
         require_json(given.get(b"content-type", b""))
-        encoding = given.get(b"content-encoding")
-        if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
-            named = quote(encoding.decode("latin-1"))
-            raise RefusedError(415, f"the body has the content encoding {named}; send it as it is, without one")
         timeout_s = wishes.timeout_s(given.get(b"x-request-timeout"), self._request_timeout_s)
         exchange.deadline = exchange.received + timeout_s
         exchange.read_by = exchange.received + min(timeout_s, self._request_timeout_s)

@@ -14,16 +14,21 @@ from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import RequestError
 from ridgeline_server.http import openapi, operations
 from ridgeline_server.http.catalog import Catalog
+from ridgeline_server.http.cors import make_cors
 from ridgeline_server.http.door import Door, InferenceRoute, protocol_of
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import Protocol, RefusedError, answer, quote
+from ridgeline_server.http.guard import Guard, describe_keys
+from ridgeline_server.http.ledger import KeyMetrics, Ledger
 from ridgeline_server.http.openai import OpenAI
 from ridgeline_server.http.pages.routes import add_dashboard
 from ridgeline_server.http.schemas import SCHEMAS
 from ridgeline_server.http.tei import TextEmbeddingsInference, server_version
 from ridgeline_server.http.waiting import WaitingRoom
+from ridgeline_server.logs import JsonHandler
 from ridgeline_server.report import Metrics, Report
 from ridgeline_server.report.metrics import CONTENT_TYPE
+from ridgeline_server.security.key_ring import KeyRing
 
 Responses = dict[int | str, dict[str, Any]]
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -36,10 +41,14 @@ def create_app(
     metrics: Metrics,
     *,
     lifespan: Lifespan | None = None,
+    keys: KeyRing | None = None,
+    log: JsonHandler | None = None,
 ) -> Door:
     """The ASGI application that serves `engine`.
 
     lifespan: async context manager around the server's life, given the FastAPI application
+    keys:     those that open it, None = it is open
+    log:      takes a line for each request
     """
     app = FastAPI(
         title="Ridgeline",
@@ -69,7 +78,15 @@ def create_app(
         InferenceRoute("/embed", Protocol.TEI, tei.embed, is_model_in_path=True),
         InferenceRoute("/models/{name}/embed", Protocol.TEI, tei.embed, is_model_in_path=True),
     ]
-    return Door(app, routes, engine, catalog, config, metrics, room, report.history)
+    cors = make_cors(config.cors_origins)
+    guard = Guard(keys, cors) if keys is not None or cors is not None else None
+    key_metrics = None
+    if keys is not None:
+        describe_keys(app.openapi(), lambda status, path: openapi.failure(status, protocol_of(path)))
+        key_metrics = KeyMetrics()
+        metrics.registry.register(key_metrics)
+    ledger = Ledger(key_metrics, log, config.log_texts) if key_metrics is not None or log is not None else None
+    return Door(app, routes, engine, catalog, config, metrics, room, report.history, guard, ledger)
 
 
 def _add_openai(app: FastAPI, openai: OpenAI) -> None:

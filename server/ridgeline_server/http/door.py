@@ -1,4 +1,4 @@
-"""In front of everything, before any parsing: limits, admission, deadlines, and every failure's answer."""
+"""In front of everything, before any parsing: keys, limits, admission, deadlines, and every failure's answer."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ridgeline_server.errors import RequestError
 from ridgeline_server.http.admission import Admission
 from ridgeline_server.http.catalog import Catalog
 from ridgeline_server.http.connection import REPLY
+from ridgeline_server.http.decompression import content_encoding, read_compressed
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import ClientGoneError, Protocol, answer
 from ridgeline_server.http.exchange import (
@@ -26,6 +27,8 @@ from ridgeline_server.http.exchange import (
     Scope,
     Send,
 )
+from ridgeline_server.http.guard import Guard, check_open
+from ridgeline_server.http.ledger import Ledger
 from ridgeline_server.http.waiting import Receive, WaitingRoom
 from ridgeline_server.report import Metrics
 from ridgeline_server.report.history import History
@@ -33,7 +36,18 @@ from ridgeline_server.report.history import History
 logger = logging.getLogger(__name__)
 
 Handler = Callable[[Exchange, bytes], Awaitable[tuple[bytes, Headers]]]
-_TEI_PATHS = ("/embed", "/info", "/models/")
+_TEI_PATHS = (
+    "/decode",
+    "/embed",
+    "/info",
+    "/invocations",
+    "/models/",
+    "/predict",
+    "/rerank",
+    "/similarity",
+    "/tokenize",
+)
+_RERANK_PATHS = ("/v1/rerank", "/v2/rerank")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +85,10 @@ class Door:
         metrics: Metrics,
         room: WaitingRoom,
         history: History,
+        guard: Guard | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
+        """guard, ledger: None where there is nothing to guard, and nothing to note of each request."""
         self.app = app
         self.room = room
         self._admission = Admission(engine, catalog, config, room)
@@ -80,6 +97,8 @@ class Door:
         self._patterns = [(route.pattern().fullmatch, route) for route in routes if "{" in route.path]
         self._metrics = metrics
         self._history = history
+        self._guard = guard
+        self._ledger = ledger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection scope."""
@@ -87,12 +106,36 @@ class Door:
             await self.app(scope, receive, send)
             return
         exchange = Exchange(scope, receive)
+        if self._guard is not None and not await self._let_in(self._guard, exchange, scope, send):
+            return
         if scope["method"] == "POST":
             route = self._route(scope["path"], exchange)
             if route is not None:
                 await self._infer(route, exchange, scope, send)
                 return
         await self._pass_on(exchange, scope, send)
+
+    async def _let_in(self, guard: Guard, exchange: Exchange, scope: Scope, send: Send) -> bool:
+        """Whether the request goes on; else it has its answer, whatever its path is."""
+        path = scope["path"]
+        status, body = 200, b""
+        try:
+            preflight = guard.check(exchange, scope)
+            if preflight is None:
+                return True
+            headers = preflight
+        except Exception as error:
+            route = self._route(path, exchange) if scope["method"] == "POST" else None
+            status, body, headers = _failure(error, protocol_of(path) if route is None else route.protocol)
+        now = time.monotonic()
+        await _send(scope, send, status, body, headers + exchange.headers(now))
+        self._note(exchange, "other", status, now)
+        self._metrics.record_request("other", status, now - exchange.received)
+        return False
+
+    def _note(self, exchange: Exchange, path: str, status: int, now: float) -> None:
+        if self._ledger is not None:
+            self._ledger.note(exchange, path, status, now)
 
     def _route(self, path: str, exchange: Exchange) -> InferenceRoute | None:
         route = self._exact.get(path)
@@ -111,11 +154,14 @@ class Door:
                 body, headers = await self._answer(route, exchange)
             except ClientGoneError:
                 now = time.monotonic()
+                self._note(exchange, route.path, 499, now)
                 self._metrics.record_request(route.path, 499, now - exchange.received, model=exchange.model)
                 self._history.record_request(now, 499, now - exchange.received)
                 return
             except Exception as error:
                 status, body, headers = _failure(error, route.protocol)
+            if exchange.caller is not None and exchange.result is not None:
+                exchange.caller.allowance.charge(sum(exchange.result.tokens))
             now = time.monotonic()
             try:
                 await _send(scope, send, status, body, headers + exchange.headers(now))
@@ -124,6 +170,8 @@ class Door:
         finally:
             if exchange.held_bytes:
                 self.budget.give_back(exchange.held_bytes)
+        if self._ledger is not None:
+            self._ledger.note(exchange, route.path, status, now)
         result = exchange.result
         if result is None:
             self._metrics.record_request(route.path, status, now - exchange.received, model=exchange.model)
@@ -137,9 +185,16 @@ class Door:
 
     async def _answer(self, route: InferenceRoute, exchange: Exchange) -> tuple[bytes, Headers]:
         self._admission.admit(exchange, route.is_model_in_path)
+        encoding = content_encoding(exchange) if b"content-encoding" in exchange.given else None
         self.room.enter(exchange)
         try:
-            body = await exchange.body(self._admission.max_body_bytes, self.budget)
+            most = self._admission.max_body_bytes
+            if encoding is None:
+                body = await exchange.body(most, self.budget)
+            else:
+                body = await read_compressed(exchange, encoding, most, self.budget)
+            if self._ledger is not None:
+                self._ledger.note_body(exchange, body)
             return await route.handler(exchange, body)
         except asyncio.CancelledError:
             raise exchange.why_cancelled() from None
@@ -163,6 +218,8 @@ class Door:
             scope = {**scope, "method": "GET"}
         try:
             self._admission.checked_length(exchange)
+            if self._guard is None:
+                check_open(scope["path"])
             await self.app(scope, exchange.receive, send_with_headers)
         except Exception as error:
             if status and not is_answered:
@@ -171,14 +228,18 @@ class Door:
             failed, body, headers = _failure(error, protocol_of(scope["path"]))
             if not status:
                 status = failed
-                await _send(scope, send, status, body, headers + exchange.headers(time.monotonic()))
+                await _send(exchange.scope, send, status, body, headers + exchange.headers(time.monotonic()))
         route: Any = scope.get("route")
         path = getattr(route, "path", "other") if status not in (404, 405) else "other"
-        self._metrics.record_request(path, status, time.monotonic() - exchange.received)
+        now = time.monotonic()
+        self._note(exchange, path, status, now)
+        self._metrics.record_request(path, status, now - exchange.received)
 
 
 def protocol_of(path: str) -> Protocol:
     """Whose error shape answers under the path have."""
+    if path in _RERANK_PATHS:
+        return Protocol.RERANK
     if path.startswith("/v1/"):
         return Protocol.OPENAI
     return Protocol.TEI if path.startswith(_TEI_PATHS) else Protocol.PLAIN
@@ -193,6 +254,8 @@ def _failure(error: Exception, protocol: Protocol) -> tuple[int, bytes, Headers]
 
 async def _send(scope: Scope, send: Send, status: int, body: bytes, headers: Headers) -> None:
     headers.append((b"content-length", b"%d" % len(body)))
+    if scope["method"] == "HEAD":
+        body = b""
     if REPLY in scope.get("extensions", ()):
         await send({"type": REPLY, "status": status, "headers": headers, "body": body})
         return

@@ -5,6 +5,7 @@ Beside the engine's errors, the door and the parsers refuse with
     RequestError
     ├── InvalidInputError
     │   ├── EmptyInputError         no input, or an empty one
+    │   ├── WrongModelError         the model is not for what is asked of it
     │   └── TooManyInputsError      more inputs than one request may carry
     └── RefusedError                HTTP itself: body too large, media type, no such route, method
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -38,6 +40,7 @@ class Protocol(enum.Enum):
 
     OPENAI = "openai"
     TEI = "tei"
+    RERANK = "rerank"
     PLAIN = "plain"
 
 
@@ -45,16 +48,21 @@ class EmptyInputError(InvalidInputError):
     """There is nothing to work on."""
 
 
+class WrongModelError(InvalidInputError):
+    """The model is not for what is asked of it."""
+
+
 class TooManyInputsError(InvalidInputError):
     """One request carries more inputs than allowed."""
 
 
 class RefusedError(RequestError):
-    """HTTP refuses the request before any protocol reads it."""
+    """HTTP refuses the request before any protocol reads it. `headers`: what the answer carries beside the body."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
         super().__init__(message)
         self.status = status
+        self.headers = headers
 
 
 class ClientGoneError(Exception):
@@ -63,7 +71,7 @@ class ClientGoneError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Mapping:
-    """openai: status, type, code; tei: status, error_type; plain: status."""
+    """openai: status, type, code; tei: status, error_type; plain: status, of rerankers too."""
 
     openai: tuple[int, str, str | None]
     tei: tuple[int, str]
@@ -76,6 +84,7 @@ _MAPPINGS: tuple[tuple[type[RequestError], _Mapping], ...] = (
     (InputTooLongError, _Mapping((400, _INVALID, "context_length_exceeded"), (413, "Validation"), 413)),
     (TooManyInputsError, _Mapping((400, _INVALID, "too_many_inputs"), (413, "Validation"), 413)),
     (RequestTooLargeError, _Mapping((400, _INVALID, "too_many_tokens"), (413, "Validation"), 413)),
+    (WrongModelError, _Mapping((400, _INVALID, None), (424, "Backend"), 400)),
     (EmptyInputError, _Mapping((400, _INVALID, None), (400, "Empty"), 400)),
     (InvalidInputError, _Mapping((400, _INVALID, None), (422, "Validation"), 400)),
     (UnknownModelError, _Mapping((404, _INVALID, "model_not_found"), (404, "Validation"), 404)),
@@ -86,6 +95,8 @@ _MAPPINGS: tuple[tuple[type[RequestError], _Mapping], ...] = (
 )
 _UNEXPECTED = _Mapping((500, "server_error", "internal_error"), (500, "Backend"), 500)
 _REFUSAL_CODES = {
+    401: "invalid_api_key",
+    403: "forbidden",
     404: "unknown_url",
     405: "method_not_allowed",
     413: "request_too_large",
@@ -104,11 +115,16 @@ def answer(error: Exception, protocol: Protocol) -> tuple[int, bytes, list[tuple
     elif protocol is Protocol.TEI:
         status, error_type = mapping.tei
         body = {"error": message, "error_type": error_type}
+    elif protocol is Protocol.RERANK:
+        status = mapping.plain
+        body = {"message": message, "detail": message}  # Cohere's clients read the one, Jina's the other
     else:
         status = mapping.plain
         body = {"error": message}
-    headers = []
-    if isinstance(error, (OverloadedError, UnavailableError)):
+    headers: list[tuple[bytes, bytes]] = []
+    if isinstance(error, RefusedError):
+        headers += error.headers
+    elif isinstance(error, (OverloadedError, UnavailableError)):
         headers.append((b"retry-after", retry_after(error.retry_after_s)))
     return status, orjson.dumps(body), headers
 

@@ -19,6 +19,7 @@ from ridgeline_server.report.costs import cost_timing, describe_cost
 from ridgeline_server.report.history import Steps
 from ridgeline_server.report.timings import phases, server_timing
 from ridgeline_server.request import Priority, Request, Result
+from ridgeline_server.security.key_ring import Caller
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -46,9 +47,16 @@ class Exchange(Waiter):
     result:     the engine's answer, once it is there
     phases:     seconds of tokenize, queue, compute, where the engine told
     finished:   instant at which the runtime ended, inf when it did not
+    scope:      the request as ASGI describes it
+    caller:     whose key it brought, None where no key is asked for
+    also:       headers of the answer that are settled when it comes in
+    request_id: its own or a new one, empty before its answer has headers
+    text:       the beginning of its body, where the log shall have it
     """
 
     __slots__ = (
+        "also",
+        "caller",
         "finished",
         "given",
         "held_bytes",
@@ -59,13 +67,17 @@ class Exchange(Waiter):
         "priority",
         "read",
         "received",
+        "request_id",
         "result",
+        "scope",
+        "text",
         "wants_cost",
     )
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         super().__init__(receive)
         self.received = self.read = time.monotonic()
+        self.scope = scope
         self.given: dict[bytes, bytes] = dict(scope["headers"])
         self.model = ""
         self.held_bytes = 0
@@ -76,22 +88,29 @@ class Exchange(Waiter):
         self.result: Result | None = None
         self.phases: tuple[float, float, float] | None = None
         self.finished = math.inf
+        self.caller: Caller | None = None
+        self.also: tuple[tuple[bytes, bytes], ...] = ()
+        self.request_id = b""
+        self.text = b""
 
     def headers(self, now: float) -> Headers:
         """The headers that every answer carries."""
         request_id = self.given.get(b"x-request-id")
         if request_id is None or not _SANE_ID(request_id):
             request_id = b"%b-%x" % (_ID_PREFIX, next(_ids))
+        self.request_id = request_id
         if self.phases is None:
             timing = b"total;dur=%.3f" % ((now - self.received) * 1e3)
         else:
             timing = server_timing(self.phases, max(now - self.finished, 0.0), self.read - self.received)
         result = self.result
-        if result is None:
-            return [(b"server-timing", timing), (b"x-request-id", request_id)]
-        headers = [(b"server-timing", timing + cost_timing(result)), (b"x-request-id", request_id)]
-        if result.truncated:
+        if result is not None:
+            timing += cost_timing(result)
+        headers = [(b"server-timing", timing), (b"x-request-id", request_id), *self.also]
+        if result is not None and result.truncated:
             headers.append((b"x-truncated", b"%d" % result.truncated))
+        if self.caller is not None:
+            headers += self.caller.allowance.headers()
         return headers
 
     def cost(self) -> dict[str, object]:
@@ -118,24 +137,28 @@ class Exchange(Waiter):
         size = len(body)
         if message.get("more_body", False):
             chunks = [body]
-            self._hold(size, max_bytes, budget)
+            self.hold(size, max_bytes, budget)
             while message.get("more_body", False):
                 message = await self.receive()
                 if message["type"] == "http.disconnect":
                     raise ClientGoneError
                 chunk = message.get("body", b"")
                 size += len(chunk)
-                self._hold(size, max_bytes, budget)
+                self.hold(size, max_bytes, budget)
                 chunks.append(chunk)
             body = b"".join(chunks)
         else:
-            self._hold(size, max_bytes, budget)
-        self.is_reading = False
-        self.read = time.monotonic()
+            self.hold(size, max_bytes, budget)
+        self.is_read()
         return body
 
-    def _hold(self, size: int, max_bytes: int, budget: ByteBudget) -> None:
-        """Have the budget hold what has arrived."""
+    def is_read(self) -> None:
+        """The body is there."""
+        self.is_reading = False
+        self.read = time.monotonic()
+
+    def hold(self, size: int, max_bytes: int, budget: ByteBudget) -> None:
+        """Have the budget hold what has arrived. Raises: RefusedError 413, OverloadedError"""
         if size > self.held_bytes:
             if size > max_bytes:
                 raise too_large(max_bytes)

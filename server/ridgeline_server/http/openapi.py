@@ -12,6 +12,8 @@ from ridgeline_server.request import Priority
 _ERROR_SCHEMAS = {Protocol.OPENAI: "OpenAIError", Protocol.TEI: "TeiError", Protocol.PLAIN: "Error"}
 _ERRORS = {
     400: "The request is malformed: what, what is allowed, what to do",
+    401: "There is no API key, or one that is not known",
+    403: "The API key is none of an admin",
     404: "No such model is served",
     408: "The body was not there in time",
     413: "The body is too large, or holds too many inputs, too long ones or too many tokens",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Iterator
 
 import uvicorn
@@ -26,9 +27,10 @@ class HttpServer(uvicorn.Server):
     """Serves a door until `stop`, then drains.
 
     drain_timeout_s: seconds for which a stopping server waits for the requests that it has accepted
+    tls:             None = plain HTTP
     """
 
-    def __init__(self, door: Door, drain_timeout_s: float) -> None:
+    def __init__(self, door: Door, drain_timeout_s: float, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(
             uvicorn.Config(
                 door,
@@ -39,6 +41,7 @@ class HttpServer(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                ssl_context_factory=None if tls is None else lambda config, default: tls,
             )
         )
         self._room = door.room
