@@ -217,6 +217,8 @@ class _Export:
             files=self._shared_files(),
             variants=variants,
             exported_with={name: _version(name) for name in _PACKAGES},
+            prompts=loaded.prompts.texts,
+            default_prompt=loaded.prompts.default,
         )
 
     def _shared_files(self) -> dict[str, FileEntry]:

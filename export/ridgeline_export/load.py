@@ -6,13 +6,14 @@ import dataclasses
 import inspect
 import json
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ridgeline_export.errors import ModelError, UnsupportedModelError, summary
 from ridgeline_export.form.form import KEY, read_form
 from ridgeline_export.form.restore import restore
+from ridgeline_export.prompts import Prompts, read_prompts
 from ridgeline_export.sentence_modules import SentenceModules, read_sentence_modules
 from ridgeline_export.source import Source
 from ridgeline_export.task import choose_task, model_class
@@ -20,6 +21,7 @@ from ridgeline_export.tokenizer import TextEncoder, load_pretrained_tokenizer, m
 
 _SANE_TOKENS = 1_000_000
 _FALLBACK_TOKENS = 512
+_PROMPTED = ("feature-extraction", "fill-mask")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class LoadedModel:
     modules:  pooling and normalization; None for a model that does not embed
     labels:   names of the classes by index; None for a model without classes
     shape:    fields of ridgeline_estimate's ModelShape
+    prompts:  texts that go before inputs; none for a model that does not embed
     """
 
     model: Any
@@ -48,6 +51,7 @@ class LoadedModel:
     transformer: Path
     tokenizer: Any
     new_weights: tuple[str, ...] = ()
+    prompts: Prompts = field(default_factory=Prompts)
 
 
 def load_model(
@@ -61,15 +65,17 @@ def load_model(
     Raises ModelError when it is damaged or incomplete, UnsupportedModelError when Ridgeline does not export its kind,
     UsageError when the task does not exist.
     """
-    modules = read_sentence_modules(source.directory)
-    directory = modules.transformer if modules else source.directory
+    declared = read_sentence_modules(source.directory)
+    directory = declared.transformer if declared else source.directory
     raw = _read_config(directory)
-    task = choose_task(raw, task, embeds=modules is not None)
-    was_pooled = modules is not None
-    if task != "feature-extraction":
-        modules = None
-    elif modules is None:
-        modules = SentenceModules(directory, declared=False)
+    was_pooled = declared is not None and not declared.is_sparse
+    task = choose_task(raw, task, embeds=was_pooled)
+    modules: SentenceModules | None = None
+    if task == "feature-extraction":
+        modules = declared if was_pooled else SentenceModules(directory, declared=False)
+    # How a SPLADE model reads texts is declared beside its pooling too.
+    inputs = declared if declared is not None and declared.is_sparse else modules
+    prompts = read_prompts(source.directory) if task in _PROMPTED else Prompts()
     config = _load_config(directory, raw)
     read_form(config)
     has_new_head = False
@@ -83,8 +89,8 @@ def load_model(
     if has_new_head and was_pooled:
         new_weights += tuple(name for name in _pooler_keys(model) if name not in new_weights)
     restore(model, directory)
-    max_tokens = _max_tokens(model, tokenizer, modules)
-    encoder = make_encoder(tokenizer, _input_names(model, tokenizer), max_tokens, bool(modules and modules.lowercase))
+    max_tokens = _max_tokens(model, tokenizer, inputs)
+    encoder = make_encoder(tokenizer, _input_names(model, tokenizer), max_tokens, bool(inputs and inputs.lowercase))
     _check_vocabulary(model, encoder)
     return LoadedModel(
         model=model,
@@ -99,6 +105,7 @@ def load_model(
         transformer=directory,
         tokenizer=tokenizer,
         new_weights=new_weights,
+        prompts=prompts,
     )
 
 

@@ -13,6 +13,7 @@ import transformers
 from ridgeline_estimate.shape import ModelShape
 from ridgeline_export.errors import ModelError, UnsupportedModelError, UsageError
 from ridgeline_export.load import load_model
+from ridgeline_export.prompts import Prompts
 from ridgeline_export.source import Source
 from tests.models import ARCHITECTURES, LAYERS, add_sentence_modules, make_tokenizer, write_model
 
@@ -62,6 +63,21 @@ def test_a_model_without_modules_gets_mean_pooling_by_convention(tiny_models: Mo
 def test_a_masked_language_model_can_embed(tiny_models: Models) -> None:
     loaded = load_model(Source(tiny_models("bert", "fill-mask"), "x"), "feature-extraction")
     assert loaded.architecture == "BertModel"
+
+
+def test_a_splade_model_reads_texts_as_it_declares(copy: Callable[..., Path]) -> None:
+    directory = copy("bert", "fill-mask")
+    modules = [{"path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}]
+    modules += [{"path": "1_SpladePooling", "type": "sentence_transformers.sparse_encoder.modules.SpladePooling"}]
+    (directory / "modules.json").write_text(json.dumps(modules))
+    (directory / "1_SpladePooling").mkdir()
+    (directory / "1_SpladePooling" / "config.json").write_text("{}")
+    (directory / "sentence_bert_config.json").write_text('{"max_seq_length": 48}')
+    (directory / "config_sentence_transformers.json").write_text('{"prompts": {"query": "query: "}}')
+    loaded = load_model(Source(directory, "x"))
+    assert (loaded.task, loaded.modules, loaded.max_tokens) == ("fill-mask", None, 48)
+    assert loaded.prompts == Prompts({"query": "query: "})
+    assert load_model(Source(directory, "x"), "feature-extraction").architecture == "BertModel"
 
 
 @pytest.mark.parametrize(

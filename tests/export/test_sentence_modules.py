@@ -69,12 +69,42 @@ def test_other_poolings_are_refused(tmp_path: Path, config: dict[str, object], s
         read_sentence_modules(tmp_path)
 
 
-@pytest.mark.parametrize("field", [{"default_prompt_name": "query"}, {"truncate_dim": 64}])
-def test_what_would_change_every_embedding_is_refused(tmp_path: Path, field: dict[str, object]) -> None:
+def test_what_would_cut_every_embedding_is_refused(tmp_path: Path) -> None:
     add_sentence_modules(tmp_path)
-    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(field))
-    with pytest.raises(UnsupportedModelError, match=next(iter(field))):
+    (tmp_path / "config_sentence_transformers.json").write_text('{"truncate_dim": 64}')
+    with pytest.raises(UnsupportedModelError, match="truncate_dim"):
         read_sentence_modules(tmp_path)
+
+
+def test_prompts_that_are_left_out_of_the_pooling_are_refused(tmp_path: Path) -> None:
+    add_sentence_modules(tmp_path)
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean", "include_prompt": false}')
+    with pytest.raises(UnsupportedModelError, match="include_prompt is false"):
+        read_sentence_modules(tmp_path)
+
+
+def _write_splade(directory: Path, **config: str) -> Path:
+    modules = [
+        {"path": "", "type": "sentence_transformers.sparse_encoder.models.MLMTransformer"},
+        {"path": "1_SpladePooling", "type": "sentence_transformers.sparse_encoder.models.SpladePooling"},
+    ]
+    (directory / "modules.json").write_text(json.dumps(modules))
+    (directory / "1_SpladePooling").mkdir()
+    (directory / "1_SpladePooling" / "config.json").write_text(json.dumps(config))
+    (directory / "sentence_bert_config.json").write_text('{"max_seq_length": 48}')
+    return directory
+
+
+def test_a_splade_model_is_read(tmp_path: Path) -> None:
+    modules = read_sentence_modules(_write_splade(tmp_path, pooling_strategy="max", activation_function="relu"))
+    assert modules is not None and modules.is_sparse
+    assert (modules.transformer, modules.max_seq_length) == (tmp_path, 48)
+
+
+@pytest.mark.parametrize("config", [{"pooling_strategy": "sum"}, {"activation_function": "log1p_relu"}])
+def test_other_splade_poolings_are_refused(tmp_path: Path, config: dict[str, str]) -> None:
+    with pytest.raises(UnsupportedModelError, match=next(iter(config.values()))):
+        read_sentence_modules(_write_splade(tmp_path, **config))
 
 
 @pytest.mark.parametrize("name", ["modules.json", "1_Pooling/config.json", "sentence_bert_config.json"])

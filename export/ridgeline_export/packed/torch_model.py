@@ -45,6 +45,8 @@ def load_torch_model(source: Source, task: str | None, *, with_weights: bool = T
     if kind == "encoder" and with_weights:
         loaded = load_model(source, task)
         return _made(loaded.model, loaded.task, loaded.modules)
+    if modules is not None and modules.is_sparse:
+        modules = None
     task = _task(config, kind, task, embeds=modules is not None)
     loader = _loader(config, kind, task)
     model = _load(loader, directory, config) if with_weights else _random(loader, config)
