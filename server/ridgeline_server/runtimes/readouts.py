@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.base import POOLED, Output, Plan
 from ridgeline_server.runtimes.pooling import pooled
-from ridgeline_server.sequences import READOUTS, Float32Array, Int32Array, Readout, ReadoutKind
+from ridgeline_server.sequences import OUTPUTS, READOUTS, Float32Array, Int32Array, Readout, ReadoutKind
 from ridgeline_server.tasks.feature_extraction import pool
 
 Floats = npt.NDArray[np.floating]
@@ -64,7 +64,7 @@ def _of_sequences(output: Output, plan: Plan, lengths: Int32Array) -> list[Float
 
     Views, where there is one output.
     """
-    parts = [_split(output.arrays[name], lengths, is_packed=plan.grid.is_packed) for name in plan.outputs]
+    parts = [_split(output.arrays[name], lengths, is_packed=plan.grid.is_packed) for name in OUTPUTS[plan.task]]
     return parts[0] if len(parts) == 1 else [np.stack(each, axis=-1) for each in zip(*parts, strict=True)]
 
 

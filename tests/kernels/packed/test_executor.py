@@ -113,6 +113,23 @@ def test_only_what_is_asked_for_is_computed(path: Path, model: PackedModel) -> N
     assert "Pool" not in ran
 
 
+def test_a_model_of_other_outputs_shares_the_weights(path: Path, model: PackedModel) -> None:
+    pooled = PackedModel.load(path, outputs=["pooled"])
+    hidden = pooled.giving(["last_hidden_state"])
+    feed = feed_of(MIX)
+    assert list(hidden.run(feed)) == ["last_hidden_state"]
+    assert torch.equal(hidden.run(feed)["last_hidden_state"], model.run(feed)["last_hidden_state"])
+    assert torch.equal(pooled.run(feed)["pooled"], model.run(feed)["pooled"])
+    places = [
+        {value.data_ptr() for value in each._bound.template if value is not None and value.numel() > 1}
+        for each in (pooled, hidden)
+    ]
+    assert places[0] and places[1] <= places[0]
+    assert hidden.planned_bytes(64, 2) > 0
+    with pytest.raises(ArgumentError, match=r"outputs has 'logits'; the graph has last_hidden_state, pooled"):
+        pooled.giving(["logits"])
+
+
 def test_weights_are_mapped_from_their_file(model: PackedModel, path: Path) -> None:
     assert model.inputs == ("input_ids", "position_ids", "cu_seqlens")
     assert model.device == torch.device("cpu")
