@@ -6,7 +6,7 @@ the standard library, because the server reads bundles with it and must not impo
     BundleError
     ├── NotABundleError        no readable manifest
     ├── BundleFormatError      a manifest that this version cannot read
-    └── BundleCorruptError     a listed file is missing or differs from its checksum
+    └── BundleCorruptError     a listed file is missing or differs from its checksum, or one outside is used
 """
 
 from __future__ import annotations
@@ -15,12 +15,17 @@ import dataclasses
 import hashlib
 import json
 import os
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ridgeline_export.external_data import external_locations
+
 MANIFEST_NAME = "ridgeline.json"
+# Read by their names, listed or not.
+SHARED_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json")
 FORMAT = 1
 
 
@@ -37,7 +42,7 @@ class BundleFormatError(BundleError):
 
 
 class BundleCorruptError(BundleError):
-    """A file listed in the manifest is missing or was changed."""
+    """A file listed in the manifest is missing or was changed, or a file that is not listed is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,14 +194,21 @@ class Bundle:
     def verify(self, variant: str | None = None) -> None:
         """Compare the shared files and those of one variant (of all, when None) with their checksums.
 
-        Raises BundleCorruptError naming the first file that differs.
+        Graphs may use files that are listed for them, and no others.
+
+        Raises BundleCorruptError naming the first file that differs, or is used and not listed.
         """
+        variants = [entry for name, entry in self.manifest.variants.items() if variant is None or name == variant]
         wanted = dict(self.manifest.files)
-        for name, entry in self.manifest.variants.items():
-            if variant is None or name == variant:
-                wanted.update(entry.files)
+        for entry in variants:
+            wanted.update(entry.files)
+        for name in SHARED_FILES:
+            if name not in wanted:
+                _check_inside(self.path, name)
         for relative, expected in wanted.items():
             _verify_file(self.path, relative, expected)
+        for entry in variants:
+            _verify_graph(self.path, entry)
 
 
 def read_bundle(path: Path | str) -> Bundle:
@@ -233,12 +245,44 @@ def file_entry(path: Path) -> FileEntry:
     return FileEntry(size_bytes=path.stat().st_size, sha256=digest)
 
 
-def _verify_file(directory: Path, relative: str, expected: FileEntry) -> None:
+def _check_inside(directory: Path, relative: str) -> Path:
     path = directory / relative
-    if not path.resolve().is_relative_to(directory.resolve()):
+    try:
+        is_inside = path.resolve().is_relative_to(directory.resolve())
+    except (OSError, RuntimeError, ValueError):  # links in a circle, NUL characters
+        is_inside = False
+    if not is_inside:
         raise BundleCorruptError(
             f"bundle {directory} lists '{relative}', which lies outside it; export the model again"
         )
+    return path
+
+
+def _verify_graph(directory: Path, variant: Variant) -> None:
+    """Refuse a graph that is not listed, and one that has its weights elsewhere than in the variant's files."""
+    allowed = {posixpath.normpath(name) for name in variant.files}
+    if posixpath.normpath(variant.graph) not in allowed:
+        raise BundleCorruptError(
+            f"bundle {directory}: the graph '{variant.graph}' of variant {variant.name} is not among its files; export "
+            "the model again"
+        )
+    try:
+        locations = external_locations(directory / variant.graph)
+    except (OSError, ValueError) as error:
+        raise BundleCorruptError(
+            f"bundle {directory}: {variant.graph} is no ONNX graph ({error}); export the model again"
+        ) from error
+    folder = posixpath.dirname(posixpath.normpath(variant.graph))
+    for location in sorted(locations):
+        if posixpath.isabs(location) or posixpath.normpath(posixpath.join(folder, location)) not in allowed:
+            raise BundleCorruptError(
+                f"bundle {directory}: {variant.graph} has weights in {location[:200]!r}, which is not among the files "
+                f"of variant {variant.name}; export the model again"
+            )
+
+
+def _verify_file(directory: Path, relative: str, expected: FileEntry) -> None:
+    path = _check_inside(directory, relative)
     try:
         actual = file_entry(path)
     except OSError as error:

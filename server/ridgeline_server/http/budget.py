@@ -11,7 +11,7 @@ class ByteBudget:
     """Bounds the bytes of all bodies, as far as they have arrived, until they have their answers."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._used = 0
 
     @property
@@ -21,9 +21,9 @@ class ByteBudget:
 
     def check(self, size: int) -> None:
         """Hold nothing yet. Raises: OverloadedError when `size` more bytes do not fit."""
-        if self._used + size > self._max_bytes:
+        if self._used + size > self.max_bytes:
             raise OverloadedError(
-                f"the bodies of the requests in flight hold {self._used} of {self._max_bytes} bytes, and this one "
+                f"the bodies of the requests in flight hold {self._used} of {self.max_bytes} bytes, and this one "
                 f"needs {size} more; try again after the seconds in Retry-After",
                 _RETRY_AFTER_S,
             )

@@ -22,10 +22,30 @@ _EXTENSIONS: dict[str, dict[object, object]] = {REPLY: {}}
 # Bytes of an unread body that are thrown away to keep its connection.
 MOST_DISCARDED_BYTES = 64 * 1024 * 1024
 MOST_HEAD_BYTES = 64 * 1024
+# How long a client may take to send a head that it has begun.
+HEAD_S = 10.0
 # Requests that may wait behind the first of a connection.
 MOST_PIPELINED = 64
 # How long a closing connection waits for its client to read the reply.
 LINGER_S = 2.0
+
+
+_LATE = b"the head of the request was not there in time; send it faster"
+_LATE_HEAD = b"%bcontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
+    STATUS_LINE[408],
+    len(_LATE),
+    _LATE,
+)
+
+
+class _Trailers(list[tuple[bytes, bytes]]):
+    """Where header fields go that come behind a body: nowhere, for they must not change a request that is checked."""
+
+    def append(self, field: tuple[bytes, bytes]) -> None:
+        """Forget the field."""
+
+
+_TRAILERS = _Trailers()
 
 
 class Flow(FlowControl):
@@ -81,18 +101,26 @@ class Connection(HttpToolsProtocol):
     """A client's connection.
 
     Unlike uvicorn's it has no timer of its own: `close_if_idle`, called now and then, ends it, also when its client
-    never sends a whole request.
+    never sends a whole request. Bodies have a deadline in the waiting room.
+
+    _quiet_bytes: received since the last part of a body or the end of a request: heads, and what chunks are framed in
+    _head_since:  instant at which a head began that did not come at once
     """
 
     _idle_since = 0.0
-    _head_bytes = 0
+    _head_since = 0.0
+    _stalled_since = 0.0
+    _quiet_bytes = 0
+    _has_progress = False
     _discarded_bytes = 0
     _is_lingering = False
     _running: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client is there."""
+        """A client is there, unless too many are."""
         super().connection_made(transport)
+        if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency:
+            transport.abort()
         self.flow = Flow(transport, self.pipeline)
         self._idle_since = self.loop.time()
 
@@ -110,12 +138,14 @@ class Connection(HttpToolsProtocol):
         if self._is_lingering:
             return
         cycle = self.cycle
-        is_head = cycle is None or (cycle.response_complete and not cycle.more_body)
+        self._has_progress = False
         self._parse(data)
-        if is_head and self.cycle is cycle:
-            self._head_bytes += len(data)
-            if self._head_bytes > MOST_HEAD_BYTES:
+        if self.cycle is cycle and not self._has_progress:
+            self._quiet_bytes += len(data)
+            if self._quiet_bytes > MOST_HEAD_BYTES:
                 self.transport.abort()
+            if not self._head_since and self.headers is not None and self.headers is not _TRAILERS:
+                self._head_since = self.loop.time()
 
     def _parse(self, data: bytes) -> None:
         while data:
@@ -143,7 +173,8 @@ class Connection(HttpToolsProtocol):
             if self.parser.get_method() == b"CONNECT":
                 raise httptools.HttpParserInvalidMethodError("CONNECT is for proxies")
             return
-        self._head_bytes = self._discarded_bytes = 0
+        self._quiet_bytes = self._discarded_bytes = 0
+        self._head_since = 0.0
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
         version = self.parser.get_http_version()
         scope["http_version"] = version
@@ -154,6 +185,7 @@ class Connection(HttpToolsProtocol):
         scope["raw_path"] = url.path
         scope["query_string"] = url.query or b""
         scope["extensions"] = _EXTENSIONS
+        self.headers = _TRAILERS
         before = self.cycle
         self.cycle = Cycle(
             scope=self.scope,
@@ -184,6 +216,8 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body for the application, or throw it away when the reply is already sent."""
         cycle = self.cycle
+        self._has_progress = True
+        self._quiet_bytes = 0
         if cycle.response_complete:
             self._discarded_bytes += len(body)
             if self._discarded_bytes > MOST_DISCARDED_BYTES:
@@ -198,6 +232,8 @@ class Connection(HttpToolsProtocol):
         """The body is whole."""
         if self.parser.should_upgrade():
             return
+        self._has_progress = True
+        self._quiet_bytes = 0
         self.cycle.more_body = False
         self.cycle.message_event.set()
 
@@ -213,11 +249,32 @@ class Connection(HttpToolsProtocol):
             self._start(following[0])
         elif not self.cycle.keep_alive:
             self._is_lingering = True
-            self.transport.write_eof()
+            if self.transport.can_write_eof():  # TLS cannot end one direction alone
+                self.transport.write_eof()
             self.loop.call_later(LINGER_S, self.transport.abort)
 
-    def close_if_idle(self, longest_s: float) -> None:
-        """End the connection when for more than `longest_s` it has awaited a request, or that its replies are read."""
-        is_busy = self.cycle is not None and not self.cycle.response_complete
-        if (not is_busy or self.flow.write_paused) and self.loop.time() - self._idle_since > longest_s:
+    def pause_writing(self) -> None:
+        """The client does not read its replies as fast as they come."""
+        super().pause_writing()
+        self._stalled_since = self.loop.time()
+
+    def close_if_idle(self, longest_s: float, head_s: float = HEAD_S) -> None:
+        """End the connection of a client that takes too long.
+
+        longest_s: for its next request, and for reading its replies
+        head_s:    for the rest of a head
+        """
+        now = self.loop.time()
+        if self.flow.write_paused:
+            if now - self._stalled_since > longest_s:
+                self.transport.abort()
+        elif self.cycle is not None and not self.cycle.response_complete:
+            return
+        elif self._head_since and now - max(self._head_since, self._idle_since) > head_s:
+            if self.transport.is_closing():
+                self.transport.abort()
+            else:
+                self.transport.write(_LATE_HEAD)
+                self.transport.close()
+        elif now - self._idle_since > longest_s:
             self.transport.abort()
