@@ -1,11 +1,11 @@
 """An engine for the tests of tasks: answers a Work with a small PyTorch model, each sequence by itself.
 
-Inputs go through the server's own tokenizer and reader; what is kept of an answer is written out here plainly, as
-sequences.py defines it.
+All the rest is the server's own: the tokenizer, the reader of inputs, and what is kept of an answer.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,15 @@ import transformers
 from ridgeline_export.bundle import Bundle
 from ridgeline_server.engine.engine import check_readout
 from ridgeline_server.engine.facts import read_facts
+from ridgeline_server.engine.packing import pack
 from ridgeline_server.engine.tokenization import TextTokenizer
 from ridgeline_server.request import Instants, ModelInfo, Result
+from ridgeline_server.runtimes.base import Output, Plan
+from ridgeline_server.runtimes.grid import make_grid
+from ridgeline_server.runtimes.readouts import read
 from ridgeline_server.sequences import OUTPUTS, Float32Array, Readout, ReadoutKind, Tokens
 from ridgeline_server.tasks.base import Task, Work
-from ridgeline_server.tasks.feature_extraction import normalize, pool
+from ridgeline_server.tasks.feature_extraction import normalize
 from tests.models import HEADS
 
 
@@ -37,9 +41,11 @@ class TorchEngine:
         (model_class,) = config.architectures
         assert model_class.endswith(HEADS[task]), f"{model_class} does not fit {task}"
         self.model = getattr(transformers, model_class).from_pretrained(directory).eval()
-        self.info = _info(directory, task, config, facts)
-        self.tokenizer = TextTokenizer(directory / "tokenizer.json", self.info.max_tokens, config.vocab_size)
+        info = _info(directory, task, config, facts)
+        self.tokenizer = TextTokenizer(directory / "tokenizer.json", info.max_tokens, config.vocab_size)
+        self.info = replace(info, vocabulary=self.tokenizer.vocabulary)
         self.works: list[Work] = []
+        self._plan = _plan(directory, task, self.info.max_tokens)
         self._truncate = truncate
 
     def ask(self, task: Task, inputs: Any, **parameters: Any) -> list[Any]:
@@ -54,7 +60,7 @@ class TorchEngine:
         truncate = self._truncate if work.truncate is None else work.truncate
         sequences = self.tokenizer.encode(work.inputs, truncate, work.reading)
         readout = work.readout or Readout()
-        arrays = [self._keep(self.logits(tokens), readout, tokens) for tokens in sequences]
+        arrays = [self._answer(tokens, work.readout) for tokens in sequences]
         outputs = np.zeros((0, 0), dtype=np.float32)
         if readout.kind is ReadoutKind.VECTOR:
             outputs = np.stack(arrays)
@@ -72,36 +78,32 @@ class TorchEngine:
             arrays=arrays,
         )
 
-    def logits(self, tokens: Tokens) -> Float32Array:
-        """The model's outputs to one sequence: [labels], or side by side [tokens, width]."""
+    def _answer(self, tokens: Tokens, readout: Readout | None) -> Float32Array:
         feed = {"input_ids": torch.from_numpy(tokens.ids.astype(np.int64))[None]}
         if tokens.type_ids is not None:
             feed["token_type_ids"] = torch.from_numpy(tokens.type_ids.astype(np.int64))[None]
         with torch.no_grad():
             answer = self.model(**feed)
-        found = [answer[name][0].float().numpy() for name in OUTPUTS[self.info.task]]
-        return found[0] if len(found) == 1 else np.stack(found, axis=-1)
-
-    def _keep(self, array: Float32Array, readout: Readout, tokens: Tokens) -> Float32Array:
-        if readout.kind is ReadoutKind.TOKENS or array.ndim == 1:
-            return array
-        if readout.kind is ReadoutKind.VECTOR:
-            lengths = np.array([len(array)], dtype=np.int32)
-            return pool(array[None], lengths, readout.pooling or self.info.pooling or "mean")[0]
-        if readout.kind is ReadoutKind.SPARSE:
-            weights = np.log1p(np.maximum(array.max(axis=0), 0))
-            terms = np.flatnonzero(weights > 0)
-            return np.stack([terms, weights[terms]], axis=-1).astype(np.float32)
-        return _fills(array[tokens.ids == readout.mask_id], readout)
+        arrays = {name: answer[name].float().numpy() for name in self._plan.outputs}
+        output = Output(arrays, len(tokens.ids), (1, len(tokens.ids)), 3.0, 4.0)
+        (kept,) = read(output, self._plan, pack(0, [tokens], [readout]), self.info.pooling or "mean")
+        return kept
 
 
-def _fills(logits: Float32Array, readout: Readout) -> Float32Array:
-    """[masks, fills, 2] of [masks, vocabulary]; probabilities are over the whole vocabulary."""
-    among = np.array(readout.among or range(logits.shape[1]))
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    chances = (exponents / exponents.sum(axis=1, keepdims=True))[:, among]
-    best = np.argsort(-chances, axis=1, kind="stable")[:, : readout.top]
-    return np.stack([among[best], np.take_along_axis(chances, best, axis=1)], axis=-1).astype(np.float32)
+def _plan(directory: Path, task: str, max_tokens: int) -> Plan:
+    return Plan(
+        variant="fp32",
+        runtime="torch",
+        graph=directory,
+        precision="fp32",
+        threads=1,
+        concurrency=1,
+        grid=make_grid(max_tokens, max_tokens),
+        pad_token_id=0,
+        outputs=OUTPUTS[task],
+        why="for tests",
+        task=task,
+    )
 
 
 def _info(directory: Path, task: str, config: Any, facts: dict[str, Any]) -> ModelInfo:
