@@ -17,8 +17,24 @@ Int32Array = npt.NDArray[np.int32]
 Int8Array = npt.NDArray[np.int8]
 Float32Array = npt.NDArray[np.float32]
 
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TokenIds:
+    """An input that is token ids already, special tokens included, with the types that go with them.
+
+    ids:      [tokens] int32
+    type_ids: [tokens] int32, None = all zero
+    """
+
+    ids: Int32Array
+    type_ids: Int32Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
 # A text, token ids that are taken as they are (special tokens included), or two texts that are read together.
-Input = str | list[int] | tuple[str, str]
+Input = str | list[int] | tuple[str, str] | TokenIds
 
 
 class Side(StrEnum):
@@ -113,6 +129,10 @@ class Vocabulary(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without special tokens around it."""
+        ...
+
+    def head(self, text: str, tokens: int) -> str:
+        """A text up to the end of its so-many-th token."""
         ...
 
     def join(self, tokens: Sequence[str]) -> str:

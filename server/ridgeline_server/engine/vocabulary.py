@@ -12,6 +12,8 @@ from tokenizers.models import BPE
 
 # The spaces that transformers takes out of decoded text where a tokenizer's config asks for it, in this order.
 _CLEANED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
+# More than the first so many tokens of a text hold: what is behind them is not looked at.
+_CHARACTERS_PER_TOKEN = 32
 
 
 class TokenizerVocabulary:
@@ -43,6 +45,10 @@ class TokenizerVocabulary:
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
+
+    def head(self, text: str, tokens: int) -> str:
+        offsets = self._tokenizer.encode(text[: tokens * _CHARACTERS_PER_TOKEN], add_special_tokens=False).offsets
+        return text[: offsets[tokens - 1][1]] if len(offsets) > tokens else text
 
     def join(self, tokens: Sequence[str]) -> str:
         decoder = self._tokenizer.decoder
