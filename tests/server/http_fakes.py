@@ -17,6 +17,8 @@ from ridgeline_server.errors import RequestError, UnavailableError, UnknownModel
 from ridgeline_server.http import create_app
 from ridgeline_server.report import Metrics, Report
 from ridgeline_server.request import BatchRecord, Instants, ModelInfo, Request, Result
+from ridgeline_server.tasks.base import Task
+from ridgeline_server.tasks.registry import TASKS
 from ridgeline_server.sequences import Encoding
 
 DIM = 8
@@ -162,12 +164,12 @@ class Answer:
 class Server:
     """The application around a fake engine, driven through ASGI."""
 
-    def __init__(self, engine: FakeEngine | None = None, **config: Any) -> None:
+    def __init__(self, engine: FakeEngine | None = None, tasks: Mapping[str, Task] = TASKS, **config: Any) -> None:
         self.engine = engine or FakeEngine()
         self.config = ServerConfig(bundles=(Path("tiny"),), **config)
         self.report = Report()
         self.metrics = Metrics()
-        self.app = create_app(self.engine, self.config, self.report, self.metrics)
+        self.app = create_app(self.engine, self.config, self.report, self.metrics, tasks=tasks)
 
     def get(self, path: str) -> Answer:
         return self.ask("GET", path)

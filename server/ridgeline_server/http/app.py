@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -23,12 +23,17 @@ from ridgeline_server.http.ledger import KeyMetrics, Ledger
 from ridgeline_server.http.openai import OpenAI
 from ridgeline_server.http.pages.routes import add_dashboard
 from ridgeline_server.http.schemas import SCHEMAS
+from ridgeline_server.http.tasks.document import add_tasks
+from ridgeline_server.http.tasks.routes import Tasks
+from ridgeline_server.http.tasks.schemas import components
 from ridgeline_server.http.tei import TextEmbeddingsInference, server_version
 from ridgeline_server.http.waiting import WaitingRoom
 from ridgeline_server.logs import JsonHandler
 from ridgeline_server.report import Metrics, Report
 from ridgeline_server.report.metrics import CONTENT_TYPE
 from ridgeline_server.security.key_ring import KeyRing
+from ridgeline_server.tasks.base import Task
+from ridgeline_server.tasks.registry import TASKS
 
 Responses = dict[int | str, dict[str, Any]]
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -43,12 +48,14 @@ def create_app(
     lifespan: Lifespan | None = None,
     keys: KeyRing | None = None,
     log: JsonHandler | None = None,
+    tasks: Mapping[str, Task] = TASKS,
 ) -> Door:
     """The ASGI application that serves `engine`.
 
     lifespan: async context manager around the server's life, given the FastAPI application
     keys:     those that open it, None = it is open
     log:      takes a line for each request
+    tasks:    those of `/tasks`, by name
     """
     app = FastAPI(
         title="Ridgeline",
@@ -65,18 +72,21 @@ def create_app(
     metrics.read_at_scrape(engine.models, report.recent_replica_totals)
     report.read_models(engine.models)
     catalog = Catalog(engine)
-    openai = OpenAI(engine, catalog, config)
+    own = Tasks(engine, catalog, config, tasks)
+    openai = OpenAI(engine, catalog, config, own.of_model)
     tei = TextEmbeddingsInference(engine, catalog, config)
     _add_openai(app, openai)
     _add_tei(app, tei)
+    add_tasks(app, own, tasks.values())
     room = WaitingRoom()
     _add_operations(app, engine, room, report, metrics)
     add_dashboard(app, engine, room, report.history)
-    app.openapi().setdefault("components", {})["schemas"] = SCHEMAS
+    app.openapi().setdefault("components", {})["schemas"] = SCHEMAS | components(tasks.values())
     routes = [
         InferenceRoute("/v1/embeddings", Protocol.OPENAI, openai.embeddings, is_model_in_path=False),
         InferenceRoute("/embed", Protocol.TEI, tei.embed, is_model_in_path=True),
         InferenceRoute("/models/{name}/embed", Protocol.TEI, tei.embed, is_model_in_path=True),
+        *own.routes(),
     ]
     cors = make_cors(config.cors_origins)
     guard = Guard(keys, cors) if keys is not None or cors is not None else None

@@ -5,6 +5,8 @@ As servers of this protocol do, fields that it does not know are ignored; wrong 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import InvalidInputError
 from ridgeline_server.http.catalog import Catalog
@@ -22,16 +24,25 @@ from ridgeline_server.http.parsing import (
 from ridgeline_server.http.reply import as_base64, as_json, as_raw, contiguous
 from ridgeline_server.request import ModelInfo, Request
 
+_EMBED = ("feature-extraction",)
 _KEYS = (b'"input"', b'"model"', b'"encoding_format"', b'"dimensions"', b'"user"')
 
 
 class OpenAI:
     """Handlers of the OpenAI routes."""
 
-    def __init__(self, engine: Engine, catalog: Catalog, config: ServerConfig) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        catalog: Catalog,
+        config: ServerConfig,
+        tasks_of: Callable[[ModelInfo], list[str]],
+    ) -> None:
+        """tasks_of: names of the tasks that can be asked of a model, which `/v1/models` tells"""
         self._engine = engine
         self._catalog = catalog
         self._config = config
+        self._tasks_of = tasks_of
 
     async def embeddings(self, exchange: Exchange, body: bytes) -> tuple[bytes, Headers]:
         """`POST /v1/embeddings`."""
@@ -48,7 +59,7 @@ class OpenAI:
         if user is not None and type(user) is not str:
             raise InvalidInputError(f"`user` is {quote(user)}; give a text, or leave it out", "user")
         inputs = inputs_of(fields["input"], "input", self._config.max_client_batch_size, b"\\u0000" in body)
-        info = self._catalog.find(model)
+        info = self._catalog.find_able(model, _EMBED, "embed texts")
         check_dimensions(dimensions, info.dim)
         if type(inputs[0]) is list:
             check_token_ids(inputs, "input", info.vocab_size, self._config.max_request_tokens)
@@ -73,15 +84,23 @@ class OpenAI:
 
     def models(self) -> dict[str, object]:
         """`GET /v1/models`."""
-        return {"object": "list", "data": [_model(info) for info in self._engine.models()]}
+        return {"object": "list", "data": [self._describe(info) for info in self._engine.models()]}
 
     def model(self, name: str) -> dict[str, object]:
         """`GET /v1/models/{name}`.
 
         Raises: UnknownModelError
         """
-        return _model(self._catalog.find(name))
+        return self._describe(self._catalog.find(name))
 
-
-def _model(info: ModelInfo) -> dict[str, object]:
-    return {"id": info.name, "object": "model", "created": info.created, "owned_by": "ridgeline"}
+    def _describe(self, info: ModelInfo) -> dict[str, object]:
+        return {
+            "id": info.name,
+            "object": "model",
+            "created": info.created,
+            "owned_by": "ridgeline",
+            "task": info.task,
+            "tasks": self._tasks_of(info),
+            "max_tokens": info.max_tokens,
+            "dim": info.dim,
+        }

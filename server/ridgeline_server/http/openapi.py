@@ -9,7 +9,12 @@ from ridgeline_server.http.schemas import Schema, ref
 from ridgeline_server.http.wishes import COST_PLACES, MOST_TIMEOUT_S
 from ridgeline_server.request import Priority
 
-_ERROR_SCHEMAS = {Protocol.OPENAI: "OpenAIError", Protocol.TEI: "TeiError", Protocol.PLAIN: "Error"}
+_ERROR_SCHEMAS = {
+    Protocol.OPENAI: "OpenAIError",
+    Protocol.TEI: "TeiError",
+    Protocol.RERANK: "RerankError",
+    Protocol.PLAIN: "Error",
+}
 _ERRORS = {
     400: "The request is malformed: what, what is allowed, what to do",
     401: "There is no API key, or one that is not known",
@@ -19,7 +24,7 @@ _ERRORS = {
     413: "The body is too large, or holds too many inputs, too long ones or too many tokens",
     415: "The content type is not application/json",
     422: "A field has a wrong value",
-    424: "The model failed on this input",
+    424: "The model failed on this input, or is not for what is asked of it",
     429: "The queue is full, by its tokens or by the bytes of the bodies in flight: see Retry-After",
     500: "The model or the server failed on this input",
     503: "No replica can serve at the moment: see Retry-After",
@@ -28,6 +33,8 @@ _ERRORS = {
 _INFERENCE_ERRORS = {
     Protocol.OPENAI: (400, 404, 408, 413, 415, 429, 500, 503, 504),
     Protocol.TEI: (400, 404, 408, 413, 415, 422, 424, 429, 500, 503, 504),
+    Protocol.RERANK: (400, 404, 408, 413, 415, 429, 500, 503, 504),
+    Protocol.PLAIN: (400, 404, 408, 413, 415, 429, 500, 503, 504),
 }
 _HEADERS: Schema = {
     "Server-Timing": {
@@ -42,14 +49,14 @@ _HEADERS: Schema = {
 }
 _RAW_HEADERS: Schema = {
     "X-Shape": {"description": "Of a raw reply: inputs,dim", "schema": {"type": "string"}, "example": "3,384"},
-    "X-Dtype": {"description": "Of a raw reply", "schema": {"const": "float32"}},
+    "X-Dtype": {"description": "Of a raw reply", "schema": {"enum": ["float32", "int8", "uint8"]}},
     "X-Tokens": {"description": "Of a raw reply: tokens of all inputs", "schema": {"type": "integer"}},
 }
 _RAW: Schema = {
     "schema": {
         "type": "string",
         "format": "binary",
-        "description": "With `Accept: application/octet-stream`: [inputs, dim] little-endian float32, in C order.",
+        "description": "With `Accept: application/octet-stream`: embeddings [inputs, dim], little-endian, in C order.",
     }
 }
 _TRUNCATED: Schema = {"description": "How many inputs were cut, if any was", "schema": {"type": "integer"}}
@@ -102,13 +109,16 @@ def success(schema: str, description: str) -> Schema:
     }
 
 
-def _embeddings(schema: str) -> Schema:
-    """A 200 with embeddings, in JSON or raw."""
-    return {
-        "description": "The embeddings",
-        "headers": {**_HEADERS, "X-Truncated": _TRUNCATED, **_RAW_HEADERS},
-        "content": {"application/json": {"schema": ref(schema)}, "application/octet-stream": _RAW},
+def _answers(schema: str, has_raw: bool) -> Schema:
+    """A 200 with an answer in JSON, and where it can be embeddings, raw ones."""
+    answers: Schema = {
+        "description": "The embeddings" if has_raw else "The answers",
+        "headers": {**_HEADERS, "X-Truncated": _TRUNCATED, **(_RAW_HEADERS if has_raw else {})},
+        "content": {"application/json": {"schema": ref(schema)}},
     }
+    if has_raw:
+        answers["content"]["application/octet-stream"] = _RAW
+    return answers
 
 
 def failure(status: int, protocol: Protocol) -> Schema:
@@ -121,9 +131,11 @@ def failure(status: int, protocol: Protocol) -> Schema:
     }
 
 
-def inference(protocol: Protocol, request: str, response: str, parameters: tuple[Schema, ...] = ()) -> dict[str, Any]:
-    """What FastAPI is told of an inference route: JSON in, JSON or raw bytes out, all of its errors."""
-    responses: dict[int | str, Schema] = {200: _embeddings(response)}
+def inference(
+    protocol: Protocol, request: str, response: str, parameters: tuple[Schema, ...] = (), *, has_raw: bool = True
+) -> dict[str, Any]:
+    """What FastAPI is told of an inference route: JSON in, JSON out or raw bytes where it has them, all errors."""
+    responses: dict[int | str, Schema] = {200: _answers(response, has_raw)}
     responses.update({status: failure(status, protocol) for status in _INFERENCE_ERRORS[protocol]})
     return {
         "responses": responses,

@@ -30,6 +30,7 @@ _NUMBER: Schema = {"type": "number"}
 _NUMBER_OR_NULL = _nullable("number")
 TEXT: Schema = {"type": "string", "minLength": 1, "pattern": "^[^\\x00]+$"}
 IDS = _array({"type": "integer", "minimum": 0}, minItems=1)
+NAMES = _array(_STRING)
 _EMBEDDING = _array({"type": "number", "format": "float"})
 
 _FIGURES: Schema = {
@@ -70,7 +71,7 @@ COST = _object(
             {"receive_s": _NUMBER, "tokenize_s": _NUMBER, "queue_s": _NUMBER, "compute_s": _NUMBER},
         ),
     },
-    description="With `X-Ridgeline-Cost: body`. What is not known is null.",
+    description="With `X-Ridgeline-Cost: body`, and of `/tasks` always. What is not known is null.",
 )
 _ROOFLINE = _object(
     "is_complete flops_per_s bytes_per_s efficiency source shapes",
@@ -151,8 +152,17 @@ SCHEMAS: Schema = {
         },
     ),
     "Model": _object(
-        "id object created owned_by",
-        {"id": _STRING, "object": {"const": "model"}, "created": {"type": "integer"}, "owned_by": _STRING},
+        "id object created owned_by task tasks max_tokens dim",
+        {
+            "id": _STRING,
+            "object": {"const": "model"},
+            "created": {"type": "integer"},
+            "owned_by": _STRING,
+            "task": {"type": "string", "description": "What the model is for."},
+            "tasks": {**NAMES, "description": "What can be asked of it under /tasks."},
+            "max_tokens": {**_COUNT, "description": "Longest input, special tokens included."},
+            "dim": {**_COUNT, "description": "Width of its token states."},
+        },
     ),
     "ModelList": _object("object data", {"object": {"const": "list"}, "data": _array(ref("Model"))}),
     "OpenAIError": _object(

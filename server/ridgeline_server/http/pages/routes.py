@@ -1,4 +1,4 @@
-"""The dashboard's routes: `/`, its files under `/dashboard/`, and its data."""
+"""The dashboard's routes: `/`, its files under `/dashboard/`, and its data; and `/docs`, which describes all routes."""
 
 from __future__ import annotations
 
@@ -41,6 +41,9 @@ def add_dashboard(app: FastAPI, engine: Engine, room: WaitingRoom, history: Hist
     async def dashboard(request: Request) -> Response:
         return await _send(request, files.read("dashboard.html"))
 
+    async def docs(request: Request) -> Response:
+        return await _send(request, files.read("docs.html"))
+
     async def dashboard_file(request: Request) -> Response:
         name = request.path_params["name"]
         if name == files.LIBRARY:
@@ -66,7 +69,7 @@ def add_dashboard(app: FastAPI, engine: Engine, room: WaitingRoom, history: Hist
         headers = {**_SAFE, "cache-control": "no-store"}
         return Response(orjson.dumps(told), media_type="application/json", headers=headers)
 
-    for path, endpoint in (("/", dashboard), ("/dashboard/{name}", dashboard_file)):
+    for path, endpoint in (("/", dashboard), ("/docs", docs), ("/dashboard/{name}", dashboard_file)):
         app.add_api_route(path, endpoint, methods=["GET"], include_in_schema=False, response_model=None)
     app.add_api_route(
         "/dashboard.json",
