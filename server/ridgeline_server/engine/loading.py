@@ -91,7 +91,9 @@ def _load(config: ServerConfig, index: int, name: str, observe: BatchObserver) -
     except (OSError, TypeError, ValueError) as error:
         raise StartupError(f"bundle {path} cannot be served: {error}; export the model again") from error
     try:
-        tokenizer = TextTokenizer(path / "tokenizer.json", bundle.manifest.max_tokens, shape.vocab)
+        tokenizer = TextTokenizer(
+            path / "tokenizer.json", bundle.manifest.max_tokens, shape.vocab, config.max_request_tokens
+        )
     except Exception as error:  # the library raises bare Exception
         raise StartupError(f"bundle {path} has a tokenizer that cannot be loaded: {error}") from error
     served = ServedModel(
