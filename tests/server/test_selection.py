@@ -14,7 +14,8 @@ from ridgeline_server.errors import StartupError
 from ridgeline_server.runtimes import choice, cores, placement
 from ridgeline_server.runtimes.base import Plan
 from ridgeline_server.runtimes.devices import CPU, Device
-from ridgeline_server.runtimes.selection import choose_plans, load_runtime, make_plan, precisions
+from ridgeline_server.runtimes.selection import check_servable, choose_plans, load_runtime, make_plan, precisions
+from ridgeline_server.sequences import OUTPUTS
 
 GPU = Device("cuda", 0)
 ALL_FLOATS = frozenset({"avx512_bf16", "avx512_fp16"})
@@ -221,6 +222,48 @@ def test_a_plan_says_what_floating_point_runs_in(bundle: Bundle, machine: pytest
         planned(bundle, int8, "onnxruntime", float_precision="bf16")
     with pytest.raises(StartupError, match="'fp32' does not run in int8 on openvino here; allowed: fp32, bf16, fp16"):
         planned(bundle, fp32, precision="int8")
+
+
+def for_task(bundle: Bundle, task: str, pooling: str | None = None, vocab: int = 30_522) -> Bundle:
+    shape = {**bundle.manifest.shape, "vocab": vocab}
+    return replace(bundle, manifest=replace(bundle.manifest, task=task, pooling=pooling, shape=shape))
+
+
+@pytest.mark.parametrize("task", list(OUTPUTS))
+def test_a_plan_reads_the_outputs_of_its_task(task: str, bundle: Bundle) -> None:
+    plan = planned(for_task(bundle, task), bundle.variant("fp32"), "onnxruntime")
+    assert (plan.task, plan.outputs, plan.pools_as) == (task, OUTPUTS[task], None)
+
+
+@pytest.mark.parametrize(
+    ("task", "vocab", "runtime", "asked", "most"),
+    [
+        ("fill-mask", 30_522, "onnxruntime", 65_536, 2096),
+        ("fill-mask", 30_522, "triton", 65_536, 2096),
+        ("fill-mask", 30_522, "onnxruntime", 256, 256),
+        # The longest sequence has to fit, whatever its logits take.
+        ("fill-mask", 1_000_000, "onnxruntime", 65_536, 160),
+        ("fill-mask", 1_000_000, "triton", 65_536, 160),
+        ("token-classification", 30_522, "triton", 65_536, 65_536),
+        ("feature-extraction", 30_522, "triton", 65_536, 65_536),
+    ],
+)
+def test_logits_over_a_vocabulary_bound_a_batch(
+    task: str, vocab: int, runtime: str, asked: int, most: int, bundle: Bundle
+) -> None:
+    variant = replace(bundle.variant("fp32"), runtimes=("triton",) if runtime == "triton" else ("onnxruntime",))
+    plan = planned(for_task(bundle, task, vocab=vocab), variant, runtime, max_batch_tokens=asked)
+    assert plan.grid.is_packed is (runtime == "triton")
+    assert plan.pools_as == ("mean" if plan.grid.is_packed and task == "feature-extraction" else None)
+    assert plan.grid.most_tokens == most if plan.grid.is_packed else 160 <= plan.grid.most_tokens <= most
+
+
+def test_pooling_matters_to_what_embeds_alone(bundle: Bundle) -> None:
+    check_servable(for_task(bundle, "text-classification", "weighted"))
+    with pytest.raises(StartupError, match="has pooling 'weighted'; this version knows: mean, cls, max, last"):
+        check_servable(for_task(bundle, "feature-extraction", "weighted"))
+    with pytest.raises(StartupError, match="is for the task 'translation'; this version serves: feature-extraction, "):
+        check_servable(for_task(bundle, "translation", "weighted"))
 
 
 def test_a_fingerprint_changes_with_any_file_of_the_variant(bundle: Bundle) -> None:

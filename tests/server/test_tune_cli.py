@@ -3,12 +3,14 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from ridgeline_export.bundle import read_bundle, write_manifest
 from ridgeline_server import tune_cli
 from ridgeline_server.measuring.messages import Judged
 from ridgeline_server.measuring.process import PlanProcess
@@ -136,3 +138,11 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
     done = CliRunner().invoke(tune_cli.app, [str(tmp_path)])
     assert done.exit_code == 1
     assert "is not a bundle" in done.stderr
+
+
+def test_plans_of_other_models_than_embedders_cannot_be_judged(tiny_bundle: Path, tmp_path: Path) -> None:
+    found = read_bundle(tiny_bundle)
+    write_manifest(tmp_path, replace(found.manifest, task="question-answering"))
+    done = CliRunner().invoke(tune_cli.app, [str(tmp_path)])
+    assert done.exit_code == 1
+    assert "is for question-answering; tuning judges plans by their embeddings" in done.stderr

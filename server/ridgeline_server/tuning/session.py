@@ -19,15 +19,23 @@ from ridgeline_server.tuning.results import Findings
 from ridgeline_server.tuning.texts import load_texts
 from ridgeline_server.tuning.tune import Progress, Tuner, Wish
 
+# Plans are judged by the cosine of their vectors to the fp32 variant's, which says nothing of logits.
+_JUDGED_TASK = "feature-extraction"
 # GPUs that plans are timed on.
 _TIMED_ON = (0,)
 
 
 def open_bundle(path: Path) -> Bundle:
-    """A bundle that is whole and can be served. Raises TuneError when it is not."""
+    """A bundle that is whole, can be served and whose answers can be judged. Raises TuneError when it is not."""
     try:
         bundle = read_bundle(path)
         check_servable(bundle)
+        if bundle.manifest.task != _JUDGED_TASK:
+            raise TuneError(
+                f"bundle {bundle.path} is for {bundle.manifest.task}; tuning judges plans by their embeddings, so it "
+                f"is for bundles of {_JUDGED_TASK} alone. Serve this one as it is, or choose the plan by --variant, "
+                "--runtime and --max-batch-tokens"
+            )
         bundle.verify()
     except (BundleError, StartupError) as error:
         raise TuneError(str(error)) from None
