@@ -37,6 +37,7 @@ class ServerConfig:
     api_keys:               file of the keys that clients must have, see security/keys.py
     cors_origins:           origins whose pages browsers may let ask, "*" = any
     tls_cert, tls_key, tls_client_ca: PEM files; None = no TLS, the key is in `tls_cert`, clients need no certificate
+    grpc_port:              port of the Open Inference Protocol over gRPC, None = it is not served
     log_format:             JSON also logs a line for each request
     log_texts:              the log may hold the beginnings of what users send
     """
@@ -64,5 +65,6 @@ class ServerConfig:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
+    grpc_port: int | None = None
     log_format: LogFormat = LogFormat.TEXT
     log_texts: bool = False

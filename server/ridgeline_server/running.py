@@ -33,12 +33,15 @@ if TYPE_CHECKING:
     from ridgeline_server.http.server import HttpServer
     from ridgeline_server.logs import JsonHandler
     from ridgeline_server.request import BatchRecord, ModelInfo
+    from ridgeline_server.rpc.server import RpcServer
 
 # Workers that have not ended by then end with this process, which holds the other ends of their sockets.
 _STOP_S = 3.0
 _MOST_FILES = 65_536
 # Connections that the kernel holds until they are accepted.
 _BACKLOG = 2048
+# How often it is looked whether gRPC is to stop.
+_POLL_S = 0.1
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 logger = logging.getLogger(__name__)
@@ -46,12 +49,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What there is to say about a server that is ready. why: for each model, the reason for its plan."""
+    """What there is to say about a server that is ready. why: for each model, the reason for its plan.
+
+    grpc_port: None where gRPC is not served
+    """
 
     url: str
     models: list[ModelInfo]
     why: list[str]
     seconds: float
+    grpc_port: int | None = None
 
 
 @dataclass(slots=True)
@@ -143,7 +150,8 @@ async def _run(
             server = stop.server = await _make_server(engine, config, report, metrics, locks, log)
             if stop.is_asked:
                 return
-            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            rpc = await _start_rpc(engine, config, metrics, locks)
+            serving = asyncio.create_task(_serve(server, listener, rpc, config.drain_timeout_s))
             try:
                 await asyncio.wait([serving, starting], return_when=asyncio.FIRST_COMPLETED)
                 if starting.done():
@@ -154,7 +162,8 @@ async def _run(
                     gc.collect()
                     gc.freeze()
                     url = _url(listener, locks.tls is not None)
-                    announce(Started(url, engine.models(), why, time.monotonic() - began))
+                    rpc_port = None if rpc is None else rpc.port
+                    announce(Started(url, engine.models(), why, time.monotonic() - began, rpc_port))
                     await serving
             finally:
                 server.stop()
@@ -179,6 +188,38 @@ async def _make_server(
 
     door = create_app(engine, config, report, metrics, keys=locks.keys, log=log)
     return HttpServer(door, config.drain_timeout_s, None if locks.tls is None else locks.tls.context)
+
+
+async def _start_rpc(engine: Engine, config: ServerConfig, metrics: Metrics, locks: _Locks) -> RpcServer | None:
+    """The gRPC server, listening; None when it is not asked for. Raises StartupError."""
+    if config.grpc_port is None:
+        return None
+    try:
+        from ridgeline_server.rpc.server import RpcServer, credentials_of
+        from ridgeline_server.rpc.service import Service
+    except ImportError as error:
+        raise StartupError(
+            f"--grpc-port needs a package that is missing ({error}); run: pip install 'ridgeline[grpc]'"
+        ) from error
+    from ridgeline_server.http.catalog import Catalog
+
+    service = Service(engine, Catalog(engine), config, metrics, locks.keys)
+    credentials = None
+    if config.tls_cert is not None:
+        credentials = credentials_of(config.tls_cert, config.tls_key, config.tls_client_ca)
+    server = RpcServer(service.handler(), config.max_body_bytes)
+    await server.start(config.host, config.grpc_port, credentials)
+    return server
+
+
+async def _serve(server: HttpServer, listener: socket.socket, rpc: RpcServer | None, drain_timeout_s: float) -> None:
+    """Serve until the server is stopped, and then drain: HTTP and gRPC at the same time."""
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    if rpc is not None:
+        while not server.should_exit and not serving.done():
+            await asyncio.sleep(_POLL_S)
+        await rpc.stop(drain_timeout_s)
+    await serving
 
 
 async def _stop(engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from rich.text import Text
 from ridgeline_server.config import LogFormat, Overlong, ServerConfig
 
 if TYPE_CHECKING:
+    from ridgeline_server.request import ModelInfo
     from ridgeline_server.running import Started
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -138,6 +140,16 @@ LogFormatName = Annotated[
 LogTexts = Annotated[
     bool, _option("LOG_TEXTS", "Let JSON logs hold the first 2000 bytes of bodies, and exceptions whole.")
 ]
+GrpcPort = Annotated[
+    int | None,
+    _option(
+        "GRPC_PORT",
+        "Serve the Open Inference Protocol over gRPC on this port too; 0 takes a free one.",
+        min=0,
+        max=65535,
+        show_default="not served",
+    ),
+]
 
 
 @app.command()
@@ -165,6 +177,7 @@ def serve(
     tls_cert: TlsCert = _DEFAULTS.tls_cert,
     tls_key: TlsKey = _DEFAULTS.tls_key,
     tls_client_ca: TlsClientCa = _DEFAULTS.tls_client_ca,
+    grpc_port: GrpcPort = _DEFAULTS.grpc_port,
     log_format: LogFormatName = _DEFAULTS.log_format,
     log_texts: LogTexts = _DEFAULTS.log_texts,
 ) -> None:
@@ -196,6 +209,7 @@ def serve(
         tls_cert=tls_cert,
         tls_key=tls_key,
         tls_client_ca=tls_client_ca,
+        grpc_port=grpc_port,
         log_format=log_format,
         log_texts=log_texts,
     )
@@ -235,10 +249,22 @@ def _announce(started: Started) -> None:
     for model, why in zip(started.models, started.why, strict=True):
         variant = model.variant if model.precision in model.variant else f"{model.variant} in {model.precision}"
         console.print(f"{model.name}: {variant} on {model.runtime}, {model.replicas} replica(s). {why}", markup=False)
-    body = f'{{"model": "{started.models[0].name}", "input": "Hello, ridge."}}'
-    console.print(f"Ready in {started.seconds:.1f} s at {started.url}. Try:", markup=False)
+    also = "" if started.grpc_port is None else f", gRPC on port {started.grpc_port}"
+    console.print(f"Ready in {started.seconds:.1f} s at {started.url}{also}. Try:", markup=False)
+    path, body = _example(started.models[0])
     console.print(
-        f"  curl {started.url}/v1/embeddings -H 'Content-Type: application/json' -d '{body}'\n"
-        f"  curl {started.url}/report",
+        f"  curl {started.url}{path} -H 'Content-Type: application/json' -d '{body}'\n  curl {started.url}/report",
         markup=False,
     )
+
+
+def _example(model: ModelInfo) -> tuple[str, str]:
+    """A path and a body to try a model with."""
+    if model.task == "feature-extraction":
+        return "/v1/embeddings", json.dumps({"model": model.name, "input": "Hello, ridge."})
+    inputs: object = "Hello, ridge."
+    if model.task == "question-answering":
+        inputs = {"question": "Who says hello?", "context": "The ridge says hello."}
+    elif model.task == "fill-mask":
+        inputs = f"Hello, {model.mask_token}."
+    return f"/tasks/{model.task}", json.dumps({"model": model.name, "inputs": inputs})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import OverloadedError, UnavailableError
 from ridgeline_server.http import wishes
@@ -12,6 +14,13 @@ from ridgeline_server.http.errors import RefusedError
 from ridgeline_server.http.exchange import Exchange, too_large
 from ridgeline_server.http.parsing import require_json
 from ridgeline_server.http.waiting import STOPPING, STOPPING_RETRY_AFTER_S, WaitingRoom
+
+CheckMedia = Callable[[Mapping[bytes, bytes]], None]
+
+
+def check_json(given: Mapping[bytes, bytes]) -> None:
+    """Raises: RefusedError 415 unless the headers tell of JSON"""
+    require_json(given.get(b"content-type", b""))
 
 
 class Admission:
@@ -30,7 +39,7 @@ class Admission:
         self._request_timeout_s = config.request_timeout_s
         self._room = room
 
-    def admit(self, exchange: Exchange, is_model_in_path: bool) -> None:
+    def admit(self, exchange: Exchange, is_model_in_path: bool, check_media: CheckMedia) -> None:
         """Note in the exchange what its head asks for.
 
         Bytes that are only declared are not held: clients that never send them would shut out all others.
@@ -45,7 +54,7 @@ class Admission:
             raise OverloadedError("the queue is full; try again after the seconds in Retry-After", seconds)
         given = exchange.given
         length = self.checked_length(exchange)
-        require_json(given.get(b"content-type", b""))
+        check_media(given)
         timeout_s = wishes.timeout_s(given.get(b"x-request-timeout"), self._request_timeout_s)
         exchange.deadline = exchange.received + timeout_s
         exchange.read_by = exchange.received + min(timeout_s, self._request_timeout_s)

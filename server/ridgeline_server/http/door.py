@@ -12,7 +12,7 @@ from typing import Any
 
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import RequestError
-from ridgeline_server.http.admission import Admission
+from ridgeline_server.http.admission import Admission, CheckMedia, check_json
 from ridgeline_server.http.catalog import Catalog
 from ridgeline_server.http.connection import REPLY
 from ridgeline_server.http.decompression import content_encoding, read_compressed
@@ -57,12 +57,14 @@ class InferenceRoute:
     path:    template; `{name}` captures a model's name: the rest of a path up to what follows it
     handler: exchange, body → body and headers of a 200
     is_model_in_path: whether the path alone tells the model: `{name}`, or the first one where there is no name
+    check_media: raises RefusedError for headers of a body that it does not take
     """
 
     path: str
     protocol: Protocol
     handler: Handler
     is_model_in_path: bool
+    check_media: CheckMedia = check_json
 
     def pattern(self) -> re.Pattern[str]:
         """The template as a regular expression."""
@@ -184,7 +186,7 @@ class Door:
                 self._metrics.record_truncated(result.model, result.truncated)
 
     async def _answer(self, route: InferenceRoute, exchange: Exchange) -> tuple[bytes, Headers]:
-        self._admission.admit(exchange, route.is_model_in_path)
+        self._admission.admit(exchange, route.is_model_in_path, route.check_media)
         encoding = content_encoding(exchange) if b"content-encoding" in exchange.given else None
         self.room.enter(exchange)
         try:

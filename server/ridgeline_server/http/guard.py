@@ -16,7 +16,7 @@ from ridgeline_server.security.key_ring import Caller, KeyRing
 # Nothing else is answered without a key: not /ready, which names the models, nor what does not exist.
 PUBLIC_PATHS = frozenset({"/health"})
 # What changes the server is under these, and is for keys of admins alone.
-ADMIN_PREFIXES = ("/admin/", "/v2/repository/")
+ADMIN_PREFIXES = ("/admin/", "/v2/repository/models/")
 
 _BEARER = (b"www-authenticate", b"Bearer")
 # Browsers ask their user when a page wants this; the page's own code does not.

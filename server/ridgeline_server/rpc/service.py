@@ -1,0 +1,181 @@
+"""The service itself: the protocol's calls on the engine."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from ridgeline_server.config import ServerConfig
+from ridgeline_server.errors import (
+    DeadlineError,
+    InvalidInputError,
+    OverloadedError,
+    RequestError,
+    UnavailableError,
+    UnknownModelError,
+)
+from ridgeline_server.http.catalog import Catalog
+from ridgeline_server.http.engine import Engine
+from ridgeline_server.http.errors import retry_after, shorten
+from ridgeline_server.http.oip import metadata
+from ridgeline_server.http.oip.inference import prepare
+from ridgeline_server.report.metrics import Metrics
+from ridgeline_server.request import Request
+from ridgeline_server.rpc import open_inference_pb2 as pb
+from ridgeline_server.rpc.messages import asked_of, response_of
+from ridgeline_server.security.key_ring import Caller, KeyRing
+
+log = logging.getLogger(__name__)
+
+SERVICE = "inference.GRPCInferenceService"
+
+
+class UnauthenticatedError(RequestError):
+    """A call has no key, or one that nobody has."""
+
+
+_CODES: tuple[tuple[type[RequestError], grpc.StatusCode], ...] = (
+    (UnauthenticatedError, grpc.StatusCode.UNAUTHENTICATED),
+    (InvalidInputError, grpc.StatusCode.INVALID_ARGUMENT),
+    (UnknownModelError, grpc.StatusCode.NOT_FOUND),
+    (OverloadedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (UnavailableError, grpc.StatusCode.UNAVAILABLE),
+    (DeadlineError, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (RequestError, grpc.StatusCode.INTERNAL),
+)
+# The statuses of HTTP that metrics count calls under.
+_STATUSES = {
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+}
+Call = Callable[[Any, Any, "Caller | None"], Awaitable[Any]]
+
+
+class Service:
+    """Answers calls; every failure is a status with a sentence."""
+
+    def __init__(
+        self, engine: Engine, catalog: Catalog, config: ServerConfig, metrics: Metrics, keys: KeyRing | None = None
+    ) -> None:
+        """keys: those that open it, None = it is open."""
+        self._keys = keys
+        self._engine = engine
+        self._catalog = catalog
+        self._config = config
+        self._metrics = metrics
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """What a gRPC server is given."""
+        calls: dict[str, tuple[Call, Any]] = {
+            "ServerLive": (self._server_live, pb.ServerLiveRequest),
+            "ServerReady": (self._server_ready, pb.ServerReadyRequest),
+            "ModelReady": (self._model_ready, pb.ModelReadyRequest),
+            "ServerMetadata": (self._server_metadata, pb.ServerMetadataRequest),
+            "ModelMetadata": (self._model_metadata, pb.ModelMetadataRequest),
+            "ModelInfer": (self._infer, pb.ModelInferRequest),
+        }
+        methods = {
+            name: grpc.unary_unary_rpc_method_handler(
+                self._guarded(name, call),
+                request_deserializer=kind.FromString,
+                response_serializer=lambda message: message.SerializeToString(),
+            )
+            for name, (call, kind) in calls.items()
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    def _guarded(self, name: str, call: Call) -> Callable[[Any, Any], Awaitable[Any]]:
+        """A call whose failures are statuses, and that is counted."""
+        route = f"/{SERVICE}/{name}"
+
+        async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            began, status, model = time.monotonic(), 500, ""
+            try:
+                answer = await call(request, context, self._let_in(context))
+                status, model = 200, getattr(answer, "model_name", "")
+                return answer
+            except RequestError as error:
+                code = next(code for kind, code in _CODES if isinstance(error, kind))
+                status = _STATUSES.get(code, 500)
+                if isinstance(error, OverloadedError | UnavailableError):
+                    context.set_trailing_metadata((("retry-after", retry_after(error.retry_after_s).decode()),))
+                await context.abort(code, shorten(str(error)))
+            except grpc.aio.AbortError:
+                raise
+            except Exception:
+                log.exception("%s failed", route)
+                await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has more")
+            finally:
+                self._metrics.record_request(route, status, time.monotonic() - began, model=model)
+
+        return guarded
+
+    def _let_in(self, context: Any) -> Caller | None:
+        """Whose key a call brings, None where none is needed. Raises a RequestError."""
+        if self._keys is None:
+            return None
+        given = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
+        scheme, _, value = given.get("authorization", "").strip().partition(" ")
+        secret = given.get("x-api-key") or (value if scheme.lower() == "bearer" else "")
+        caller = self._keys.find(secret.strip().encode()) if secret.strip() else None
+        if caller is None:
+            raise UnauthenticatedError(
+                "send an API key as the metadata `authorization: Bearer KEY` or `x-api-key: KEY`"
+            )
+        caller.allowance.enter(caller.name)
+        return caller
+
+    async def _server_live(self, request: Any, context: Any, caller: Caller | None) -> Any:
+        return pb.ServerLiveResponse(live=True)
+
+    async def _server_ready(self, request: Any, context: Any, caller: Caller | None) -> Any:
+        return pb.ServerReadyResponse(ready=self._engine.is_ready())
+
+    async def _model_ready(self, request: Any, context: Any, caller: Caller | None) -> Any:
+        known = self._find(request.name, request.version)
+        ready = any(info.ready_replicas for info in self._engine.models() if info.name == known.name)
+        return pb.ModelReadyResponse(ready=ready)
+
+    async def _server_metadata(self, request: Any, context: Any, caller: Caller | None) -> Any:
+        return pb.ServerMetadataResponse(**metadata.server_metadata())
+
+    async def _model_metadata(self, request: Any, context: Any, caller: Caller | None) -> Any:
+        return pb.ModelMetadataResponse(**metadata.model_metadata(self._find(request.name, request.version)))
+
+    async def _infer(self, request: Any, context: Any, caller: Caller | None) -> Any:
+        received = time.monotonic()
+        model = self._find(request.model_name, request.model_version)
+        seconds = self._engine.retry_after(model.name)
+        if seconds is not None:
+            raise OverloadedError("the queue is full; try again after the seconds in retry-after", seconds)
+        work = prepare(model, asked_of(request), self._config.max_client_batch_size)
+        left = context.time_remaining()
+        allowed = self._config.request_timeout_s if left is None else min(left, self._config.request_timeout_s)
+        asked = Request(
+            model.name,
+            work.inputs,
+            work.truncate,
+            received,
+            received + allowed,
+            work.normalize,
+            reading=work.reading,
+            readout=work.readout,
+        )
+        result = await self._engine.submit(asked)
+        if caller is not None:
+            caller.allowance.charge(sum(result.tokens))
+        outputs = work.finish(result)
+        return response_of(model.name, metadata.VERSION, request.id, outputs)
+
+    def _find(self, name: str, version: str) -> Any:
+        model = self._catalog.find(name or None)
+        metadata.check_version(model, version)
+        return model
