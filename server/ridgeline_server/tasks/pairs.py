@@ -16,11 +16,11 @@ def check_pairs(pairs: int, characters: int, made_of: str, param: str) -> None:
     """
     if pairs > MOST_PAIRS:
         raise RequestTooLargeError(
-            f"{made_of} make {pairs} pairs of texts; one request may make {MOST_PAIRS}: send several requests", param
+            f"{made_of} are {pairs} pairs of texts; one request may make {MOST_PAIRS}: send several requests", param
         )
     if characters > MOST_CHARACTERS:
         raise RequestTooLargeError(
-            f"{made_of} make pairs of {characters} characters in all; one request may make pairs of "
-            f"{MOST_CHARACTERS}: shorten the texts, or send several requests",
+            f"{made_of} are pairs of {characters} characters in all; one request may make pairs of {MOST_CHARACTERS}: "
+            "shorten the texts, or send several requests",
             param,
         )

@@ -54,7 +54,7 @@ def prepare(model: ModelInfo, inputs: Query, parameters: Parameters) -> Work:
         _check_classes(model, len(model.labels))
     query, texts = inputs.query, inputs.texts
     characters = len(query) * len(texts) + sum(map(len, texts))
-    check_pairs(len(texts), characters, f"a query with {len(texts)} texts", "texts")
+    check_pairs(len(texts), characters, "the query and its texts", "texts")
     truncate, reading = read_truncation(model, parameters.truncation, parameters.max_tokens)
     return Work(
         inputs=[(query, text) for text in texts],
@@ -97,4 +97,5 @@ TASK = Task(
         "parameters": {"top_n": 1},
     },
     answer=Ranked,
+    suits=lambda model: model.labels is None or len(model.labels) == 1,
 )

@@ -16,7 +16,7 @@ from ridgeline_server.tasks.base import Task, Work
 from ridgeline_server.tasks.inputs import InputKind
 from ridgeline_server.tasks.pairs import MOST_PAIRS, check_pairs
 from ridgeline_server.tasks.parameters import parameter
-from ridgeline_server.tasks.scores import SOFTMAX, finite, probabilities, rank
+from ridgeline_server.tasks.scores import SOFTMAX, finite, probabilities
 from ridgeline_server.tasks.truncation import ABOUT_TRUNCATION, TRUNCATIONS, read_truncation
 
 
@@ -58,7 +58,7 @@ def prepare(model: ModelInfo, inputs: Sequence[str | list[int]], parameters: Par
     labels = parameters.candidate_labels
     hypotheses = _hypotheses(parameters.hypothesis_template, labels)
     characters = len(labels) * sum(map(len, texts)) + len(texts) * sum(map(len, hypotheses))
-    made_of = f"{len(texts)} texts with {len(labels)} labels"
+    made_of = f"texts and labels ({len(texts)} × {len(labels)})"
     check_pairs(len(texts) * len(labels), characters, made_of, "candidate_labels")
     truncate, reading = read_truncation(model, parameters.truncation, cut=Cut.FIRST)
     return Work(
@@ -86,16 +86,23 @@ def _chances(logits: Float32Array, entailment: int) -> Float32Array:
 
 
 def _sorted(text: str, labels: tuple[str, ...], scores: Float32Array) -> LabelScores:
-    order = rank(scores)
+    # Of equal scores (labels that the tokenizer knows none of) transformers tells the last one first.
+    order = np.argsort(scores, kind="stable")[::-1]
     return LabelScores(text, [labels[index] for index in order], scores[order].tolist())
+
+
+def _find_entailment(model: ModelInfo) -> int | None:
+    labels = model.labels or ()
+    found = (index for index, label in enumerate(labels) if label.lower().startswith("entail"))
+    return next(found, None) if len(labels) > 1 else None
 
 
 def _entailment(model: ModelInfo) -> int:
     """Index of the class of entailment."""
+    found = _find_entailment(model)
+    if found is not None:
+        return found
     labels = model.labels or ()
-    found = [index for index, label in enumerate(labels) if label.lower().startswith("entail")]
-    if found and len(labels) > 1:
-        return found[0]
     have = ", ".join(repr(label[:40]) for label in labels[:8]) + (", …" if len(labels) > 8 else "")
     raise InvalidInputError(
         f"model '{model.name}' cannot classify zero-shot, which takes a classifier of entailment against others; its "
@@ -150,5 +157,6 @@ TASK = Task(
         "parameters": {"candidate_labels": ["delivery", "price", "quality"]},
     },
     answer=LabelScores,
+    suits=lambda model: _find_entailment(model) is not None,
     needs_text=True,
 )
