@@ -36,9 +36,9 @@ def run(awaitable: Coroutine[Any, Any, httpx.Response]) -> httpx.Response:
 
 
 def asked_for() -> list[str]:
-    """Every file that the page and its modules load."""
-    page = get("/").text
-    found = re.findall(r'(?:src|href)="(/dashboard/[^"]+)"', page)
+    """Every file that the pages and their modules load."""
+    pages = get("/").text + get("/docs").text
+    found = re.findall(r'(?:src|href)="(/dashboard/[^"]+)"', pages)
     modules = [name for name in files.names() if name.endswith(".js")]
     imports = {path for name in modules for path in re.findall(r'from "\./([^"]+)"', get(f"/dashboard/{name}").text)}
     return sorted({*found, *(f"/dashboard/{name}" for name in imports)})
@@ -47,15 +47,17 @@ def asked_for() -> list[str]:
 def test_every_file_that_the_page_loads_is_there_with_its_type() -> None:
     types = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
     paths = asked_for()
-    assert {path.partition("?")[0].removeprefix("/dashboard/") for path in paths} >= files.names() - {"dashboard.html"}
+    loaded = {path.partition("?")[0].removeprefix("/dashboard/") for path in paths}
+    assert loaded >= files.names() - {"dashboard.html", "docs.html"}
     for path in paths:
         answer = get(path)
         kind = path.partition("?")[0].rpartition(".")[2]
         assert answer.status_code == 200 and answer.headers["content-type"].startswith(types[kind]), path
 
 
-def test_the_page_loads_nothing_from_elsewhere_and_runs_nothing_inline() -> None:
-    answer = get("/")
+@pytest.mark.parametrize("page", ["/", "/docs"])
+def test_the_pages_load_nothing_from_elsewhere_and_run_nothing_inline(page: str) -> None:
+    answer = get(page)
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     policy = answer.headers["content-security-policy"]
     assert "default-src 'self'" in policy and "script-src" not in policy

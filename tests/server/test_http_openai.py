@@ -56,10 +56,35 @@ def test_accepts_own_dimensions_nulls_and_unknown_fields(server: Server, fields:
     assert server.post(URL, {"model": "tiny", "input": "a", **fields}).status == 200
 
 
-def test_other_dimensions_say_which_the_model_has(server: Server) -> None:
+def test_fewer_dimensions_are_the_first_ones(server: Server) -> None:
+    answer = server.post(URL, {"model": "tiny", "input": ["a", "bcd"], "dimensions": 3})
+    assert [entry["embedding"] for entry in answer.json["data"]] == [
+        pytest.approx(embedding_of(text)[:3].tolist()) for text in ("a", "bcd")
+    ]
+    coded = server.post(URL, {"model": "tiny", "input": "a", "dimensions": 3, "encoding_format": "base64"})
+    decoded = np.frombuffer(base64.b64decode(coded.json["data"][0]["embedding"]), dtype="<f4")
+    np.testing.assert_array_equal(decoded, embedding_of("a")[:3])
+
+
+def test_fewer_dimensions_of_a_model_that_normalizes_have_unit_length() -> None:
+    server = Server(FakeEngine([model_info(normalize=True)]))
     answer = server.post(URL, {"model": "tiny", "input": "a", "dimensions": 3})
+    kept = embedding_of("a")[:3]
+    assert answer.json["data"][0]["embedding"] == pytest.approx((kept / np.linalg.norm(kept)).tolist())
+
+
+def test_more_dimensions_say_which_the_model_has(server: Server) -> None:
+    answer = server.post(URL, {"model": "tiny", "input": "a", "dimensions": DIM + 1})
     assert (answer.status, answer.json["error"]["param"]) == (400, "dimensions")
     assert f"have {DIM}" in answer.json["error"]["message"]
+
+
+def test_the_models_default_prompt_goes_before_texts() -> None:
+    info = model_info(prompts={"query": "query: "}, default_prompt="query")
+    server = Server(FakeEngine([info]))
+    answer = server.post(URL, {"model": "tiny", "input": ["a"]})
+    assert (answer.status, server.engine.seen[-1].inputs) == (200, ["query: a"])
+    assert answer.json["data"][0]["embedding"] == pytest.approx(embedding_of("query: a").tolist())
 
 
 def test_unknown_model_is_404_with_openais_body(server: Server) -> None:
@@ -79,7 +104,16 @@ def test_lists_models(server: Server) -> None:
     assert answer.json == {
         "object": "list",
         "data": [
-            {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "ridgeline"}
+            {
+                "id": name,
+                "object": "model",
+                "created": 1_700_000_000,
+                "owned_by": "ridgeline",
+                "task": "feature-extraction",
+                "tasks": ["feature-extraction", "token-embeddings", "sentence-similarity"],
+                "max_tokens": 16,
+                "dim": DIM,
+            }
             for name in ("tiny", "other")
         ],
     }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
-from ridgeline_server.errors import InvalidInputError, UnavailableError, UnknownModelError
+from ridgeline_server.errors import UnavailableError, UnknownModelError
 from ridgeline_server.http.engine import Engine
-from ridgeline_server.http.errors import quote
+from ridgeline_server.http.errors import WrongModelError, quote
 from ridgeline_server.request import ModelInfo
 
 _MAX_AGE_S = 1.0
@@ -47,23 +47,30 @@ class Catalog:
             self._refresh()
         return self._models
 
-    def find_able(self, name: str | None, tasks: Collection[str], wish: str) -> ModelInfo:
-        """As `find`, among the models that are for one of the tasks: None = the first of them.
+    def find_able(
+        self,
+        name: str | None,
+        tasks: Collection[str],
+        wish: str,
+        suits: Callable[[ModelInfo], bool] | None = None,
+    ) -> ModelInfo:
+        """As `find`, among the models that are for one of the tasks: None = the first of them that suits, or the
+        first.
 
         tasks: of bundles
         wish:  what the model shall do, as in "this model cannot …"
 
-        Raises: UnknownModelError, UnavailableError, InvalidInputError when no model, or not this one, can do it
+        Raises: UnknownModelError, UnavailableError, WrongModelError when no model, or not this one, can do it
         """
         info = self.find(name)
-        if info.task in tasks:
+        if info.task in tasks and (name is not None or suits is None):
             return info
         able = [each for each in self.models() if each.task in tasks]
         if name is None and able:
-            return able[0]
+            return able[0] if suits is None else next(filter(suits, able), able[0])
         served = ", ".join(quote(each.name) for each in able[:8])
         advice = f"these can: {served}" if able else f"no served model can: serve one for {' or '.join(tasks)}"
-        raise InvalidInputError(f"the model {quote(info.name)} is for {info.task} and cannot {wish}; {advice}", "model")
+        raise WrongModelError(f"the model {quote(info.name)} is for {info.task} and cannot {wish}; {advice}", "model")
 
     def _refresh(self) -> None:
         self._models = self._engine.models()

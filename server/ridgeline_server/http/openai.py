@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import InvalidInputError
+from ridgeline_server.http.asking import ask
 from ridgeline_server.http.catalog import Catalog
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import quote
 from ridgeline_server.http.exchange import JSON, Exchange, Headers
 from ridgeline_server.http.parsing import (
-    check_dimensions,
     check_token_ids,
     inputs_of,
     json_object,
@@ -23,8 +25,8 @@ from ridgeline_server.http.parsing import (
 )
 from ridgeline_server.http.reply import as_base64, as_json, as_raw, contiguous
 from ridgeline_server.request import ModelInfo, Request
+from ridgeline_server.tasks import embeddings
 
-_EMBED = ("feature-extraction",)
 _KEYS = (b'"input"', b'"model"', b'"encoding_format"', b'"dimensions"', b'"user"')
 
 
@@ -59,13 +61,18 @@ class OpenAI:
         if user is not None and type(user) is not str:
             raise InvalidInputError(f"`user` is {quote(user)}; give a text, or leave it out", "user")
         inputs = inputs_of(fields["input"], "input", self._config.max_client_batch_size, b"\\u0000" in body)
-        info = self._catalog.find_able(model, _EMBED, "embed texts")
-        check_dimensions(dimensions, info.dim)
+        info = self._catalog.find_able(model, embeddings.TASK.models, "embed texts")
         if type(inputs[0]) is list:
             check_token_ids(inputs, "input", info.vocab_size, self._config.max_request_tokens)
-        request = Request(info.name, inputs, None, exchange.read, exchange.deadline, priority=exchange.priority)
-        result = await exchange.submit(self._engine, request)
-        rows = contiguous(result.outputs)
+        if dimensions is None and info.default_prompt is None:
+            request = Request(info.name, inputs, None, exchange.read, exchange.deadline, priority=exchange.priority)
+            result = await exchange.submit(self._engine, request)
+            rows = contiguous(result.outputs)
+        else:
+            work = embeddings.prepare(info, inputs, embeddings.Parameters(dimensions=dimensions))
+            rows = contiguous(np.stack(await ask(self._engine, exchange, info, work)))
+            assert exchange.result is not None, "what was answered has a result"
+            result = exchange.result
         tokens = sum(result.tokens)
         if exchange.is_raw:
             return as_raw(rows, tokens)

@@ -44,6 +44,7 @@ class Task:
     example:    a body of `/tasks/{name}` without a model: {"inputs": …, "parameters": …}
     answer:     dataclass of one input's answer, or of the entries of the list that it is; None for arrays of numbers
     needs_text: token ids are no input, since what the task tells or adds is about characters
+    suits:      whether a model for one of `models` can do it, as far as its facts tell; None = every one can
     detailed:   dataclass of an answer where parameters ask for more than `answer` holds; None = they never do
     """
 
@@ -57,3 +58,8 @@ class Task:
     answer: type[Any] | None = None
     needs_text: bool = False
     detailed: type[Any] | None = None
+    suits: Callable[[ModelInfo], bool] | None = None
+
+    def is_for(self, model: ModelInfo) -> bool:
+        """Whether it can be asked of the model, as far as its facts tell."""
+        return model.task in self.models and (self.suits is None or self.suits(model))

@@ -167,4 +167,5 @@ TASK = Task(
     example={"inputs": ["Paris is the [MASK] of France."], "parameters": {"top_k": 3}},
     answer=Fill,
     detailed=list[Fill],
+    suits=lambda model: model.mask_token_id is not None,
 )

@@ -24,7 +24,7 @@ class Parameters(EmbeddingParameters):
     top: int | None = parameter(
         None, about="Tell only so many terms, those of the largest weights; all by default.", least=1
     )
-    least: float | None = parameter(None, about="Tell no terms of a smaller weight.", least=0)
+    least: float | None = parameter(None, about="Tell no terms of a smaller weight.", least=0, most=100)
 
 
 @dataclass(slots=True)  # not frozen: that doubles the time to make one, and a text may have thousands
@@ -78,4 +78,5 @@ TASK = Task(
     prepare=prepare,
     example={"inputs": ["How deep is the sea?"], "parameters": {"top": 16}},
     answer=SparseValue,
+    suits=lambda model: model.pooling == "splade",
 )

@@ -42,11 +42,11 @@ function inside(path, method, operation, schemas) {
   parts.append(element("h3", "", "Ask"), command(curl(path, method, operation, example)));
   const parameters = (operation.parameters ?? []).map((each) => [each.name, `${each.in}: ${schemas.type(each.schema)}`, each.required, each.description ?? "", schemas.facts(each.schema)]);
   if (body) parts.append(element("h3", "", "Body"), table(fields(body, schemas)));
-  if (parameters.length) parts.append(element("h3", "", body ? "Headers and path" : "Parameters"), table(parameters));
+  if (parameters.length) parts.append(element("h3", "", body ? "Beside the body" : "Parameters"), table(parameters));
   const answers = Object.entries(operation.responses ?? {});
   parts.append(element("h3", "", "Answers"), table(answers.map(([status, answer]) => [status, Object.keys(answer.content ?? {}).join(", "), false, answer.description ?? "", ""])));
   const good = answers.find(([status]) => status === "200")?.[1].content?.[JSON_TYPE]?.schema;
-  if (good) parts.append(element("h3", "", "In a 200"), table(fields(good, schemas)));
+  if (good) parts.append(element("h3", "", "In a 200"), table(fields(good, schemas).map(([name, type, , about, facts]) => [name, type, false, about, facts])));
   return parts;
 }
 

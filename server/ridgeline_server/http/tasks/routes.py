@@ -80,7 +80,7 @@ class Tasks:
 
     def of_model(self, info: ModelInfo) -> list[str]:
         """The tasks that can be asked of a model."""
-        return [task.name for task in self._tasks.values() if info.task in task.models]
+        return [task.name for task in self._tasks.values() if task.is_for(info)]
 
     def has(self, name: str) -> bool:
         """Whether there is a task of that name."""
@@ -99,7 +99,7 @@ class Tasks:
             raise InvalidInputError(
                 f"`model` is {quote(name)}; give a name of GET /v1/models, or leave it out", "model"
             )
-        return self._catalog.find_able(name, task.models, f"be asked for {task.name}")
+        return self._catalog.find_able(name, task.models, f"be asked for {task.name}", task.is_for)
 
     def _describe(self, task: Task) -> Schema:
         return {
@@ -107,7 +107,7 @@ class Tasks:
             "about": task.about,
             "inputs": task.inputs,
             "model_tasks": task.models,
-            "models": [info.name for info in self._catalog.models() if info.task in task.models],
+            "models": [info.name for info in self._catalog.models() if task.is_for(info)],
             "schema": schemas.request(task),
             "example": task.example,
         }
