@@ -35,6 +35,7 @@ def test_compute_type_names_the_device() -> None:
         ({"truncate": True, "normalize": False}, True, False),
         ({"truncate": False, "truncation_direction": "right"}, False, True),
         ({"truncate": None, "prompt_name": None}, None, True),
+        ({"truncate": True, "truncation_direction": "Left"}, True, True),
     ],
 )
 def test_options_reach_the_engine(
@@ -64,10 +65,9 @@ def test_other_models_have_their_own_path(server: Server) -> None:
         ({"inputs": ["a"] * 6}, 413, "Validation", "6 inputs; one request may hold 5"),
         ({"inputs": 3}, 422, "Validation", "`inputs` is 3"),
         ({"inputs": "a", "normalize": "yes"}, 422, "Validation", "give true or false"),
-        ({"inputs": "a", "truncation_direction": "left"}, 422, "Validation", "not supported"),
         ({"inputs": "a", "truncation_direction": "up"}, 422, "Validation", '"right"'),
         ({"inputs": "a", "prompt_name": "query"}, 422, "Validation", "no prompts"),
-        ({"inputs": "a", "dimensions": 3}, 422, "Validation", "dimensions"),
+        ({"inputs": "a", "dimensions": 9}, 422, "Validation", "dimensions"),
         ({"inputs": [1, 1000]}, 422, "Validation", "0 to 999"),
         ({}, 422, "Validation", "`inputs` is missing"),
     ],

@@ -22,11 +22,16 @@ from ridgeline_server.http.guard import Guard, describe_keys
 from ridgeline_server.http.ledger import KeyMetrics, Ledger
 from ridgeline_server.http.openai import OpenAI
 from ridgeline_server.http.pages.routes import add_dashboard
+from ridgeline_server.http.pipeline import Pipeline, model_routes
+from ridgeline_server.http.rerank import Rerank
+from ridgeline_server.http.rerank_schemas import RERANK_SCHEMAS
 from ridgeline_server.http.schemas import SCHEMAS
 from ridgeline_server.http.tasks.document import add_tasks
 from ridgeline_server.http.tasks.routes import Tasks
 from ridgeline_server.http.tasks.schemas import components
 from ridgeline_server.http.tei import TextEmbeddingsInference, server_version
+from ridgeline_server.http.tei.documents import MODEL, documents
+from ridgeline_server.http.tei.schemas import TEI_SCHEMAS
 from ridgeline_server.http.waiting import WaitingRoom
 from ridgeline_server.logs import JsonHandler
 from ridgeline_server.report import Metrics, Report
@@ -75,17 +80,22 @@ def create_app(
     own = Tasks(engine, catalog, config, tasks)
     openai = OpenAI(engine, catalog, config, own.of_model)
     tei = TextEmbeddingsInference(engine, catalog, config)
+    pipeline = Pipeline(engine, catalog, config, tei)
+    rerank = Rerank(engine, catalog, config)
     _add_openai(app, openai)
+    _add_rerank(app)
     _add_tei(app, tei)
     add_tasks(app, own, tasks.values())
     room = WaitingRoom()
     _add_operations(app, engine, room, report, metrics)
     add_dashboard(app, engine, room, report.history)
-    app.openapi().setdefault("components", {})["schemas"] = SCHEMAS | components(tasks.values())
+    schemas = SCHEMAS | TEI_SCHEMAS | RERANK_SCHEMAS | components(tasks.values())
+    app.openapi().setdefault("components", {})["schemas"] = schemas
     routes = [
         InferenceRoute("/v1/embeddings", Protocol.OPENAI, openai.embeddings, is_model_in_path=False),
-        InferenceRoute("/embed", Protocol.TEI, tei.embed, is_model_in_path=True),
-        InferenceRoute("/models/{name}/embed", Protocol.TEI, tei.embed, is_model_in_path=True),
+        InferenceRoute("/v1/rerank", Protocol.RERANK, rerank.v1, is_model_in_path=False),
+        InferenceRoute("/v2/rerank", Protocol.RERANK, rerank.v2, is_model_in_path=False),
+        *model_routes(tei, pipeline),
         *own.routes(),
     ]
     cors = make_cors(config.cors_origins)
@@ -128,24 +138,45 @@ def _add_openai(app: FastAPI, openai: OpenAI) -> None:
     )
 
 
+def _add_rerank(app: FastAPI) -> None:
+    for version, whose in (("v1", "Cohere and Jina"), ("v2", "Cohere")):
+        described = openapi.inference(Protocol.RERANK, "RerankRequest", "RerankResponse", has_raw=False)
+        summary = f"Rank documents by how well they answer a query, as {whose}"
+        _document(app, f"/{version}/rerank", f"rerank_{version}", summary, ["Cohere and Jina"], described)
+
+
 def _add_tei(app: FastAPI, tei: TextEmbeddingsInference) -> None:
     tags = ["Text Embeddings Inference"]
-    embed = openapi.inference(Protocol.TEI, "EmbedRequest", "EmbedResponse")
-    _document(app, "/embed", "embed", "Embed texts with the first model", tags, embed)
-    named = openapi.inference(Protocol.TEI, "EmbedRequest", "EmbedResponse", (openapi.NAME,))
-    _document(app, "/models/{name:path}/embed", "embed_with", "Embed texts with a model", tags, named)
+    for document in documents():
+        _document(app, document.path, document.name, document.summary, tags, document.description)
 
     async def info() -> Response:
         return _json(tei.info())
 
-    responses: Responses = {200: openapi.success("Info", "The first model"), 503: openapi.failure(503, Protocol.TEI)}
+    async def info_of(request: Request) -> Response:
+        return _json(tei.info(request.path_params["name"]))
+
+    async def health_of(request: Request) -> Response:
+        return _json(tei.health(request.path_params["name"]))
+
+    unhealthy = openapi.failure(503, Protocol.TEI)
+    responses: Responses = {200: openapi.success("Info", "The first model"), 503: unhealthy}
     _get(app, "/info", info, "The first model and the limits", tags, responses)
+    missing: Responses = {404: openapi.failure(404, Protocol.TEI), 503: unhealthy}
+    extra = {"parameters": [openapi.NAME]}
+    responses = {200: openapi.success("Info", "The model"), **missing}
+    _get(app, f"{MODEL}/info", info_of, "A model and the limits", tags, responses, extra)
+    responses = {200: openapi.success("Health", "It has a live replica"), **missing}
+    _get(app, f"{MODEL}/health", health_of, "A model has a live replica", tags, responses, extra)
 
 
 def _add_operations(app: FastAPI, engine: Engine, room: WaitingRoom, report: Report, metrics: Metrics) -> None:
     tags = ["Operations"]
 
     async def health() -> Response:
+        return _json(operations.health())
+
+    async def ping() -> Response:
         return _json(operations.health())
 
     async def ready() -> Response:
@@ -160,6 +191,7 @@ def _add_operations(app: FastAPI, engine: Engine, room: WaitingRoom, report: Rep
     text = {"description": "Prometheus' text format", "content": {"text/plain": {"schema": {"type": "string"}}}}
     is_ready: Responses = {200: openapi.success("Ready", "Ready"), 503: openapi.failure(503, Protocol.PLAIN)}
     _get(app, "/health", health, "The process is alive", tags, {200: openapi.success("Health", "Alive")})
+    _get(app, "/ping", ping, "The same, as SageMaker asks", tags, {200: openapi.success("Health", "Alive")})
     _get(app, "/ready", ready, "Every model has a live replica", tags, is_ready)
     _get(app, "/metrics", metrics_text, "Metrics for Prometheus", tags, {200: text})
     _get(app, "/report", read_report, "Latency against FLOPs", tags, {200: openapi.success("Report", "The report")})

@@ -174,47 +174,6 @@ SCHEMAS: Schema = {
             )
         },
     ),
-    "EmbedRequest": _object(
-        "inputs",
-        {
-            "inputs": ref("Inputs"),
-            "normalize": _nullable("boolean", default=True),
-            "truncate": _nullable("boolean", description="Absent: the server's default."),
-            "truncation_direction": {"enum": ["right", "Right", None], "default": "right"},
-            "prompt_name": {"type": "null", "description": "Prompts are not supported."},
-            "dimensions": _nullable("integer", minimum=1, description="Only the model's own."),
-        },
-        description="Unknown fields are ignored.",
-        example={"inputs": ["The ridge point", "of the roofline model"]},
-    ),
-    "EmbedResponse": _array(_EMBEDDING),
-    "Info": _object(
-        "model_id model_sha model_dtype model_type max_concurrent_requests max_input_length max_batch_tokens "
-        "max_batch_requests max_client_batch_size auto_truncate tokenization_workers version sha docker_label",
-        {
-            "model_id": _STRING,
-            "model_sha": _nullable("string"),
-            "model_dtype": _STRING,
-            "model_type": _object("embedding", {"embedding": _object("pooling", {"pooling": _STRING})}),
-            "max_concurrent_requests": _COUNT,
-            "max_input_length": _COUNT,
-            "max_batch_tokens": _COUNT,
-            "max_batch_requests": _nullable("integer"),
-            "max_client_batch_size": _COUNT,
-            "auto_truncate": {"type": "boolean"},
-            "tokenization_workers": _COUNT,
-            "version": _STRING,
-            "sha": _nullable("string"),
-            "docker_label": _nullable("string"),
-        },
-    ),
-    "TeiError": _object(
-        "error error_type",
-        {
-            "error": _STRING,
-            "error_type": {"enum": ["Unhealthy", "Backend", "Overloaded", "Validation", "Tokenizer", "Empty"]},
-        },
-    ),
     "Error": _object("error", {"error": _STRING}),
     "Health": _object("status", {"status": {"const": "alive"}}),
     "Ready": _object(
