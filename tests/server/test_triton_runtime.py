@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,12 +22,14 @@ from ridgeline_server.request import Batch
 from ridgeline_server.runtimes import triton_peak, triton_runtime
 from ridgeline_server.runtimes.base import DeviceLostError, Plan, Runtime
 from ridgeline_server.runtimes.devices import CPU, Device
+from ridgeline_server.runtimes.grid import ShapeGrid
 from ridgeline_server.runtimes.pooling import pooled
+from ridgeline_server.runtimes.readouts import read
 from ridgeline_server.runtimes.selection import load_runtime, make_plan
 from ridgeline_server.runtimes.token_grid import TokenGrid
 from ridgeline_server.runtimes.triton_peak import _product, measure_peak
 from ridgeline_server.runtimes.triton_runtime import TritonRuntime, packed_feed
-from ridgeline_server.sequences import Float32Array, Tokens
+from ridgeline_server.sequences import Float32Array, Readout, ReadoutKind, Tokens
 from ridgeline_server.tasks.feature_extraction import POOLINGS
 
 # Of fp16 the relative rounding is 5e-4, and vectors of these models have lengths of a few units.
@@ -110,6 +113,21 @@ def test_token_states_are_pooled_by_the_runtime_as_the_bundle_says(
     runtime = load_runtime(plan)
     for batch in batches(np.random.default_rng(1)):
         np.testing.assert_allclose(vectors(runtime, plan, batch), padded.vectors(batch, pooling), atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", ["packed-fp32", "packed-fp16"])
+def test_token_states_and_other_poolings_are_those_of_onnxruntime(variant: str, packed_bundle: Bundle) -> None:
+    plan = make(packed_bundle, variant)
+    other = make(packed_bundle, "fp32", "onnxruntime", grid=ShapeGrid(((9, 100),)))
+    assert plan.outputs == ("pooled",)
+    runtime, expected = load_runtime(plan), load_runtime(other)
+    kinds = cycle([Readout(ReadoutKind.TOKENS), Readout(), *(Readout(pooling=pooling) for pooling in POOLINGS)])
+    for batch in batches(np.random.default_rng(6), with_types=True):
+        asked = replace(batch, readouts=tuple(readout for readout, _ in zip(kinds, batch.lengths, strict=False)))
+        given = read(runtime.run(asked, 0), plan, asked, "mean")
+        wanted = read(expected.run(asked, 0), other, asked, "mean")
+        for one, two in zip(given, wanted, strict=True):
+            np.testing.assert_allclose(one, two, atol=TOLERANCES[variant])
 
 
 def test_what_runs_is_reported_as_it_ran(packed_bundle: Bundle) -> None:
