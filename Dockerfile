@@ -25,7 +25,7 @@ RUN useradd --create-home --uid 10001 ridgeline
 USER 10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f\"http://127.0.0.1:{os.environ['RIDGELINE_PORT']}/ready\", timeout=2)"]
+    CMD ["python", "-m", "ridgeline_server.probe"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["ridgeline", "serve"]
 
