@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import cache, partial
 from typing import Any
 
 import orjson
@@ -20,12 +21,15 @@ from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import Protocol, RefusedError, answer, quote
 from ridgeline_server.http.guard import Guard, describe_keys
 from ridgeline_server.http.ledger import KeyMetrics, Ledger
+from ridgeline_server.http.oip.handlers import OpenInference
+from ridgeline_server.http.oip.routes import add_open_inference, inference_routes
+from ridgeline_server.http.oip.schemas import OIP_SCHEMAS
 from ridgeline_server.http.openai import OpenAI
 from ridgeline_server.http.pages.routes import add_dashboard
 from ridgeline_server.http.pipeline import Pipeline, model_routes
 from ridgeline_server.http.rerank import Rerank
 from ridgeline_server.http.rerank_schemas import RERANK_SCHEMAS
-from ridgeline_server.http.schemas import SCHEMAS
+from ridgeline_server.http.schemas import SCHEMAS, Schema
 from ridgeline_server.http.tasks.document import add_tasks
 from ridgeline_server.http.tasks.routes import Tasks
 from ridgeline_server.http.tasks.schemas import components
@@ -89,24 +93,35 @@ def create_app(
     room = WaitingRoom()
     _add_operations(app, engine, room, report, metrics)
     add_dashboard(app, engine, room, report.history)
-    schemas = SCHEMAS | TEI_SCHEMAS | RERANK_SCHEMAS | components(tasks.values())
-    app.openapi().setdefault("components", {})["schemas"] = schemas
+    open_inference = OpenInference(engine, catalog, config)
+    add_open_inference(app, open_inference, engine, room)
+    schemas = SCHEMAS | TEI_SCHEMAS | RERANK_SCHEMAS | OIP_SCHEMAS | components(tasks.values())
+    app.openapi = cache(partial(_describe, app.openapi, schemas, keys is not None))  # type: ignore[method-assign]
     routes = [
         InferenceRoute("/v1/embeddings", Protocol.OPENAI, openai.embeddings, is_model_in_path=False),
         InferenceRoute("/v1/rerank", Protocol.RERANK, rerank.v1, is_model_in_path=False),
         InferenceRoute("/v2/rerank", Protocol.RERANK, rerank.v2, is_model_in_path=False),
         *model_routes(tei, pipeline),
         *own.routes(),
+        *inference_routes(open_inference),
     ]
     cors = make_cors(config.cors_origins)
     guard = Guard(keys, cors) if keys is not None or cors is not None else None
     key_metrics = None
     if keys is not None:
-        describe_keys(app.openapi(), lambda status, path: openapi.failure(status, protocol_of(path)))
         key_metrics = KeyMetrics()
         metrics.registry.register(key_metrics)
     ledger = Ledger(key_metrics, log, config.log_texts) if key_metrics is not None or log is not None else None
     return Door(app, routes, engine, catalog, config, metrics, room, report.history, guard, ledger)
+
+
+def _describe(make: Callable[[], dict[str, Any]], schemas: Schema, has_keys: bool) -> dict[str, Any]:
+    """The document, made when it is first asked for: that takes longer than all else of the application."""
+    document = make()
+    document.setdefault("components", {})["schemas"] = schemas
+    if has_keys:
+        describe_keys(document, lambda status, path: openapi.failure(status, protocol_of(path)))
+    return document
 
 
 def _add_openai(app: FastAPI, openai: OpenAI) -> None:

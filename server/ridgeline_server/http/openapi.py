@@ -79,7 +79,8 @@ _REQUEST_HEADERS: list[Schema] = [
         "name": "X-Ridgeline-Cost",
         "in": "header",
         "description": "body: a JSON object in the answer holds the request's cost too, as `ridgeline`. Bodies that "
-        "are arrays or raw bytes have no place for it: there, and by default, the headers alone tell it. Answers of /tasks always hold it.",
+        "are arrays or raw bytes have no place for it: there, and by default, the headers alone tell it. Answers of "
+        "/tasks always hold it.",
         "schema": {"enum": list(COST_PLACES), "default": COST_PLACES[0]},
     },
     {

@@ -174,15 +174,6 @@ def optional_dimensions(fields: dict[str, Any]) -> int | None:
     )
 
 
-def check_dimensions(dimensions: int | None, dim: int) -> None:
-    """Raises: InvalidInputError unless the dimensions asked for are the model's own."""
-    if dimensions is not None and dimensions != dim:
-        raise InvalidInputError(
-            f"`dimensions` is {quote(dimensions)}; this model's embeddings have {dim}: give that, or leave it out",
-            "dimensions",
-        )
-
-
 def _first_misfit(values: list[object], param: str) -> str:
     first = type(values[0])
     if first not in (str, int, list):

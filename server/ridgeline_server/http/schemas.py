@@ -126,7 +126,7 @@ SCHEMAS: Schema = {
             "input": ref("Inputs"),
             "model": {"type": "string", "description": "A name of GET /v1/models."},
             "encoding_format": {"enum": ["float", "base64", None], "default": "float"},
-            "dimensions": _nullable("integer", minimum=1, description="Only the model's own."),
+            "dimensions": _nullable("integer", minimum=1, description="Only the first so many (Matryoshka)."),
             "user": _nullable("string"),
         },
         description="Unknown fields are ignored.",

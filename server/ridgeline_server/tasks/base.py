@@ -21,6 +21,7 @@ class Work:
 
     finish: the engine's answer → an answer for each input of the task, in order: dataclasses and NumPy arrays that
             orjson writes as they are
+    finish_tokens: tokens that `finish` goes through, where they are more than the answer's
     """
 
     inputs: Sequence[Input]
@@ -29,6 +30,7 @@ class Work:
     readout: Readout | None = None
     truncate: bool | None = None
     normalize: bool | None = False
+    finish_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

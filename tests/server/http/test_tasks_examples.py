@@ -68,3 +68,10 @@ def test_any_text_is_answered_or_refused_in_a_sentence(task: Task, text: str) ->
     answer = SERVER.post(f"/tasks/{task.name}", {**task.example, "inputs": inputs})
     assert answer.status in (200, 400), answer.body
     assert answer.status == 200 or (task.name == "fill-mask" or not text.strip()), answer.body
+
+
+def test_every_body_has_an_example() -> None:
+    operations = [each for methods in DOCUMENT["paths"].values() for each in methods.values()]
+    bodies = [each["requestBody"]["content"] for each in operations if "requestBody" in each]
+    names = {content["application/json"]["schema"]["$ref"].rpartition("/")[2] for content in bodies}
+    assert [name for name in sorted(names) if "example" not in DOCUMENT["components"]["schemas"][name]] == []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -169,6 +170,24 @@ def test_what_is_no_matrix_is_json_all_the_same(server: Server, task: str, spoil
     body = {"inputs": ["a", "b"], "parameters": {"spoil": spoil}}
     answer = server.post(f"/tasks/{task}", body, accept="application/octet-stream")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+
+
+def test_large_answers_are_finished_beside_the_event_loop() -> None:
+    threads = []
+
+    def prepare(model: ModelInfo, inputs: list[Any], options: Options) -> Work:
+        def finish(result: Result) -> list[Any]:
+            threads.append(threading.current_thread() is threading.main_thread())
+            return list(result.outputs)
+
+        return Work(inputs, finish)
+
+    task = replace(EMBED, prepare=prepare)
+    server = Server(tasks={task.name: task})
+    for texts in (1, 2000):
+        answer = server.post(URL, {"inputs": ["abc"] * texts})
+        assert (answer.status, len(answer.json["outputs"])) == (200, texts)
+    assert threads == [True, False]
 
 
 def test_an_unknown_task_is_404_and_no_label_of_a_metric(server: Server) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import InvalidInputError
-from ridgeline_server.http.asking import ask
+from ridgeline_server.http.asking import ask, beside_loop
 from ridgeline_server.http.catalog import Catalog
 from ridgeline_server.http.door import InferenceRoute
 from ridgeline_server.http.engine import Engine
@@ -60,11 +61,6 @@ class Tasks:
         result = exchange.result
         assert result is not None, "what was answered has a result"
         tokens = sum(result.tokens)
-        check_finite(outputs)
-        if exchange.is_raw:
-            rows = matrix(outputs)
-            if rows is not None:
-                return as_raw(rows, tokens)
         reply = {
             "task": task.name,
             "model": result.model,
@@ -72,7 +68,7 @@ class Tasks:
             "usage": {"tokens": tokens, "truncated": result.truncated},
             "ridgeline": exchange.cost(),
         }
-        return as_json(reply), [JSON]
+        return await beside_loop(tokens, _render, reply, tokens, exchange.is_raw)
 
     def describe(self) -> dict[str, object]:
         """`GET /tasks`."""
@@ -116,6 +112,13 @@ class Tasks:
 def path(task: Task) -> str:
     """Where a task is asked."""
     return f"/tasks/{task.name}"
+
+
+def _render(reply: dict[str, Any], tokens: int, is_raw: bool) -> tuple[bytes, Headers]:
+    outputs = reply["outputs"]
+    check_finite(outputs)
+    rows = matrix(outputs) if is_raw else None
+    return (as_json(reply), [JSON]) if rows is None else as_raw(rows, tokens)
 
 
 def _unknown(task: Task, name: str) -> InvalidInputError:
