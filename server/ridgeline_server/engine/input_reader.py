@@ -14,12 +14,14 @@ from tokenizers import Encoding, Tokenizer
 from ridgeline_server.engine.cutting import Source, Text, cut_ids, cut_to_one, cut_to_windows, find_room
 from ridgeline_server.engine.layout import Piece, layout_of
 from ridgeline_server.engine.truncation import excerpt
-from ridgeline_server.errors import InputTooLongError, InvalidInputError
+from ridgeline_server.errors import InputTooLongError, InvalidInputError, RequestTooLargeError
 from ridgeline_server.sequences import Input, Reading, Side, TokenIds, Tokens
 
 PLAIN = Reading()
 # Where fewer tokens are kept of a text that is cut before it is tokenized, the cut is as far behind as for these.
 _LEAST_EXCERPT_TOKENS = 128
+# The library takes up to 0.6 kB for each character of what it has in hand: so much is given to it together.
+_MOST_CHARACTERS = 262_144
 
 
 class InputReader:
@@ -119,8 +121,19 @@ class InputReader:
                 texts.append(value)
             elif isinstance(value, tuple):
                 texts += value
+        while texts:
+            count, characters = 1, len(texts[0])
+            while count < len(texts) and characters + len(texts[count]) <= _MOST_CHARACTERS:
+                characters += len(texts[count])
+                count += 1
+            yield from self._together(texts[:count], most, side, reading)
+            del texts[:count]
+
+    def _together(self, texts: list[str], most: int, side: Side, reading: Reading) -> Iterator[Text]:
         spans = [(0, len(text)) for text in texts]
-        if reading.overlap is None:
+        if reading.overlap is not None:
+            self._check_size(texts[0])
+        else:
             enough = max(most, min(self._max_tokens, _LEAST_EXCERPT_TOKENS))
             spans = [excerpt(text, enough, side) for text in texts]
         encodings = self._encode([text[slice(*span)] for text, span in zip(texts, spans, strict=True)], reading)
@@ -137,6 +150,19 @@ class InputReader:
             if stop - start < len(text):
                 length = length * len(text) // (stop - start)
             yield Text(_piece(encoding, start) if reading.has_offsets else Piece(encoding.ids), length)
+
+    def _check_size(self, text: str) -> None:
+        """Refuse a text of more tokens than a request may hold while but a part of it is in hand."""
+        if len(text) <= _MOST_CHARACTERS:
+            return
+        count = 0
+        for start in range(0, len(text), _MOST_CHARACTERS):
+            count += len(self._encode([text[start : start + _MOST_CHARACTERS]], PLAIN)[0])
+            if count > self._max_request_tokens:
+                raise RequestTooLargeError(
+                    f"a text holds more than {self._max_request_tokens} tokens, which is what one request may hold: "
+                    "send it in parts"
+                )
 
     def _encode(self, texts: list[str], reading: Reading) -> list[Encoding]:
         encode = self._tokenizer.encode_batch if reading.has_offsets else self._tokenizer.encode_batch_fast
