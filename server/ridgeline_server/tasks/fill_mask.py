@@ -17,7 +17,7 @@ from ridgeline_server.tasks.truncation import ABOUT_TRUNCATION, TRUNCATIONS, rea
 
 # Characters of the filled texts of one answer: each takes time to decode, and memory.
 _MOST_ANSWER_CHARACTERS = 16 * 1024 * 1024
-# More of a token's text than any has; what is cut off of a long text does not count.
+# More than tokens have on average; what is cut off of a long text does not count.
 _CHARACTERS_PER_TOKEN = 8
 _MOST_TARGET_CHARACTERS = 256
 
@@ -86,6 +86,7 @@ def prepare(model: ModelInfo, inputs: Sequence[str | list[int]], parameters: Par
         reading=reading,
         readout=Readout(ReadoutKind.FILLS, top=top, among=among, mask_id=model.mask_token_id),
         truncate=truncate,
+        finish_tokens=characters // _CHARACTERS_PER_TOKEN,  # each fill decodes its whole text
     )
 
 

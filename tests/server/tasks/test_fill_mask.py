@@ -116,6 +116,7 @@ def test_targets_that_are_none(engines: dict[str, TorchEngine], parameters: dict
 def test_an_answer_that_is_too_large_is_refused(engines: dict[str, TorchEngine]) -> None:
     text = "[MASK] " * (MAX_TOKENS - 2)
     assert len(engines["bert"].ask(TASK, [text])[0]) == MAX_TOKENS - 2
+    assert engines["bert"].works[-1].finish_tokens > 100 * MAX_TOKENS
     with pytest.raises(InvalidInputError, match="the filled texts would hold about"):
         engines["bert"].ask(TASK, [text] * 2, top_k=1000)
 
