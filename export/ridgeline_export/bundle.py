@@ -27,6 +27,7 @@ MANIFEST_NAME = "ridgeline.json"
 # Read by their names, listed or not.
 SHARED_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json")
 FORMAT = 1
+SPLADE = "splade"
 
 
 class BundleError(Exception):
@@ -111,7 +112,8 @@ class Manifest:
     """What a bundle says of itself.
 
     task:          optimum's name of the task, such as "feature-extraction" or "text-classification"
-    pooling:       "mean", "cls", "max" or "last" for sentence embeddings, None for a model without pooling
+    pooling:       "mean", "cls", "max" or "last" for sentence embeddings, SPLADE for a masked language model that gives
+                   sparse ones, None for a model without pooling
     normalize:     True when embeddings are scaled to unit length
     labels:        names of the classes by index, None for a model without classes
     prompts:       texts that sentence-transformers puts before an input, by name, such as {"query": "query: "};

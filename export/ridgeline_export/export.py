@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ridgeline_export.answers import graph_model
-from ridgeline_export.bundle import FileEntry, Manifest, Quality, Variant, file_entry, write_manifest
+from ridgeline_export.bundle import SPLADE, FileEntry, Manifest, Quality, Variant, file_entry, write_manifest
 from ridgeline_export.config import ExportOptions, Fp32, Int8Static, PackedConfig, VariantConfig
 from ridgeline_export.convert import convert
 from ridgeline_export.corpus import load_corpus
@@ -208,7 +208,7 @@ class _Export:
             revision=loaded.source.revision,
             task=loaded.task,
             architecture=loaded.architecture,
-            pooling=loaded.modules.pooling if loaded.modules else None,
+            pooling=loaded.modules.pooling if loaded.modules else SPLADE if loaded.is_sparse else None,
             normalize=bool(loaded.modules and loaded.modules.normalize),
             labels=loaded.labels,
             max_tokens=loaded.max_tokens,

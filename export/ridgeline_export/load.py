@@ -37,6 +37,7 @@ class LoadedModel:
     labels:   names of the classes by index; None for a model without classes
     shape:    fields of ridgeline_estimate's ModelShape
     prompts:  texts that go before inputs; none for a model that does not embed
+    is_sparse: declared as a SPLADE model, and loaded as the masked language model that it is
     """
 
     model: Any
@@ -52,6 +53,7 @@ class LoadedModel:
     tokenizer: Any
     new_weights: tuple[str, ...] = ()
     prompts: Prompts = field(default_factory=Prompts)
+    is_sparse: bool = False
 
 
 def load_model(
@@ -106,6 +108,7 @@ def load_model(
         tokenizer=tokenizer,
         new_weights=new_weights,
         prompts=prompts,
+        is_sparse=declared is not None and declared.is_sparse and task == "fill-mask",
     )
 
 

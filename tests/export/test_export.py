@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,41 @@ def test_a_bundle_of_two_variants_is_whole(options: ExportOptions) -> None:
     assert str(options.model) not in (options.out / "config.json").read_text()
 
 
+def test_a_bundle_holds_the_prompts_of_its_model(options: ExportOptions, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(options.model, tmp_path / "prompted"))
+    config = {"prompts": {"query": "query: ", "document": ""}, "default_prompt_name": "query"}
+    (model / "config_sentence_transformers.json").write_text(json.dumps(config))
+    assert _export(options, model=str(model), variants=(Fp32(),)).has_bundle
+    manifest = read_bundle(options.out).manifest
+    assert (dict(manifest.prompts), manifest.default_prompt) == (config["prompts"], "query")
+
+
+@pytest.fixture
+def masked(tiny_exports: Callable[..., Exported]) -> Exported:
+    return tiny_exports("deberta-v2", "fill-mask")
+
+
+def test_a_splade_model_becomes_a_bundle_that_says_so(
+    masked: Exported, options: ExportOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Path(shutil.copytree(masked.model, tmp_path / "splade"))
+    modules = [{"path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}]
+    modules += [{"path": "1_SpladePooling", "type": "sentence_transformers.sparse_encoder.modules.SpladePooling"}]
+    (model / "modules.json").write_text(json.dumps(modules))
+    (model / "1_SpladePooling").mkdir()
+    (model / "1_SpladePooling" / "config.json").write_text("{}")
+
+    def convert(loaded: Any, directory: Path) -> Path:
+        shutil.copytree(masked.bundle.path / "fp32", directory, dirs_exist_ok=True)
+        return directory / "model.onnx"
+
+    monkeypatch.setattr(export_module, "convert", convert)
+    assert _export(options, model=str(model), variants=(Fp32(),)).has_bundle
+    manifest = read_bundle(options.out).manifest
+    assert (manifest.task, manifest.pooling) == ("fill-mask", "splade")
+    assert masked.bundle.manifest.pooling is None
+
+
 def test_a_variant_under_its_gate_is_dropped_and_the_others_are_kept(options: ExportOptions) -> None:
     report = _export(options, variants=(Fp32(), Int8Dynamic(min_quality=1.0)))
     fp32, dynamic = report.outcomes
@@ -96,7 +132,7 @@ def test_a_wrong_graph_fails_the_fp32_gate(options: ExportOptions, monkeypatch: 
 
     monkeypatch.setattr(export_module, "convert", wrong)
     report = _export(options, variants=(Fp32(),))
-    assert report.outcomes[0].failure is not None and "over the gate of 0.0001" in report.outcomes[0].failure
+    assert report.outcomes[0].failure is not None and "over the gate of 0.000" in report.outcomes[0].failure
     assert not options.out.exists()
 
 

@@ -76,8 +76,9 @@ def test_a_splade_model_reads_texts_as_it_declares(copy: Callable[..., Path]) ->
     (directory / "config_sentence_transformers.json").write_text('{"prompts": {"query": "query: "}}')
     loaded = load_model(Source(directory, "x"))
     assert (loaded.task, loaded.modules, loaded.max_tokens) == ("fill-mask", None, 48)
-    assert loaded.prompts == Prompts({"query": "query: "})
-    assert load_model(Source(directory, "x"), "feature-extraction").architecture == "BertModel"
+    assert loaded.prompts == Prompts({"query": "query: "}) and loaded.is_sparse
+    dense = load_model(Source(directory, "x"), "feature-extraction")
+    assert dense.architecture == "BertModel" and not dense.is_sparse
 
 
 @pytest.mark.parametrize(
