@@ -291,8 +291,11 @@ def test_windows_of_more_tokens_than_a_request_may_hold_are_refused_before_they_
         ours.encode(["a " * 47, "a " * 39], True, reading)
     with pytest.raises(RequestTooLargeError, match="input 0 makes 999961 windows"):
         ours.encode([[5] * 1_000_000], True, Reading(overlap=39))
-    with pytest.raises(RequestTooLargeError, match="a text holds more than 400 tokens"):
+    with pytest.raises(RequestTooLargeError, match="the texts hold more than 400 tokens"):
         ours.encode([", " * 200_000], True, reading)
+    with pytest.raises(RequestTooLargeError, match="the texts hold more than 400 tokens"):
+        ours.encode_whole(["a", ", " * 200_000], True)
+    assert len(ours.encode_whole([" " * 300_000 + "a"], True)[0].ids) == 3
 
 
 def test_token_ids_are_taken_as_they_are(tokenizers: dict[str, Pretrained]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from ridgeline_server.engine.tokenization import TextTokenizer, TokenizerThreads
 from ridgeline_server.errors import InputTooLongError, InvalidInputError
-from ridgeline_server.sequences import Tokens
+from ridgeline_server.sequences import Input, Reading, Tokens
 
 MAX_TOKENS = 12
 # In the event loop, and in a thread.
@@ -139,6 +141,27 @@ async def test_a_panic_of_the_library_ends_nothing(
         with pytest.raises(RuntimeError, match="the tokenizer failed: Panic"):
             await threads.encode([text], True)
     assert len(await threads.encode([text], True)) == 1
+    threads.stop()
+
+
+@pytest.mark.parametrize(
+    ("reading", "is_in_loop"), [(None, True), (Reading(has_offsets=True), True), (Reading(overlap=9), False)]
+)
+async def test_windows_are_never_made_in_the_event_loop(
+    tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch, reading: Reading | None, is_in_loop: bool
+) -> None:
+    """A short text makes many, when each begins but a token behind the one before."""
+    encode, names = tokenizer.encode, []
+
+    def note(inputs: Sequence[Input], truncate: bool, reading: Reading | None = None) -> list[Tokens]:
+        names.append(threading.current_thread().name)
+        return encode(inputs, truncate, reading)
+
+    monkeypatch.setattr(tokenizer, "encode", note)
+    threads = TokenizerThreads(tokenizer, threads=1)
+    found = await threads.encode(["fox " * 20], truncate=True, reading=reading)
+    assert len(found) == (1 if is_in_loop else 11)
+    assert [name.startswith("tokenizer-") for name in names] == [not is_in_loop]
     threads.stop()
 
 

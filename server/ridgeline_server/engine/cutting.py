@@ -18,7 +18,8 @@ _NAMES = ("first", "second")
 class Text:
     """A text's tokens, or those of its head or tail.
 
-    length: tokens of the whole text, an estimate where there is but a part
+    length: tokens of the whole text, an estimate where there is but a part: of two such texts, that only decides which
+            is the longer one
     """
 
     tokens: Piece

@@ -7,7 +7,7 @@ chosen by the same rules in `cutting.py`, and laid out as the library's post-pro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from tokenizers import Encoding, Tokenizer
 
@@ -100,6 +100,23 @@ class InputReader:
                 "tokens; remove the added token from the text"
             )
 
+    def check_size(self, texts: Sequence[str]) -> None:
+        """Raise RequestTooLargeError for more tokens than a request may hold, while but a part of them is in hand.
+
+        Texts that are cut in parts hold a few tokens more than whole.
+        """
+        if sum(map(len, texts)) <= _MOST_CHARACTERS:
+            return
+        count = 0
+        for text in texts:
+            for start in range(0, len(text), _MOST_CHARACTERS):
+                count += len(self._encode([text[start : start + _MOST_CHARACTERS]], PLAIN)[0])
+                if count > self._max_request_tokens:
+                    raise RequestTooLargeError(
+                        f"the texts hold more than {self._max_request_tokens} tokens, which is what one request may "
+                        "hold: send several requests"
+                    )
+
     def _most(self, reading: Reading) -> int:
         most = self._max_tokens if reading.max_tokens is None else reading.max_tokens
         if not 1 <= most <= self._max_tokens:
@@ -132,7 +149,7 @@ class InputReader:
     def _together(self, texts: list[str], most: int, side: Side, reading: Reading) -> Iterator[Text]:
         spans = [(0, len(text)) for text in texts]
         if reading.overlap is not None:
-            self._check_size(texts[0])
+            self.check_size(texts)
         else:
             enough = max(most, min(self._max_tokens, _LEAST_EXCERPT_TOKENS))
             spans = [excerpt(text, enough, side) for text in texts]
@@ -150,19 +167,6 @@ class InputReader:
             if stop - start < len(text):
                 length = length * len(text) // (stop - start)
             yield Text(_piece(encoding, start) if reading.has_offsets else Piece(encoding.ids), length)
-
-    def _check_size(self, text: str) -> None:
-        """Refuse a text of more tokens than a request may hold while but a part of it is in hand."""
-        if len(text) <= _MOST_CHARACTERS:
-            return
-        count = 0
-        for start in range(0, len(text), _MOST_CHARACTERS):
-            count += len(self._encode([text[start : start + _MOST_CHARACTERS]], PLAIN)[0])
-            if count > self._max_request_tokens:
-                raise RequestTooLargeError(
-                    f"a text holds more than {self._max_request_tokens} tokens, which is what one request may hold: "
-                    "send it in parts"
-                )
 
     def _encode(self, texts: list[str], reading: Reading) -> list[Encoding]:
         encode = self._tokenizer.encode_batch if reading.has_offsets else self._tokenizer.encode_batch_fast

@@ -41,16 +41,15 @@ class Part:
     ids: list[int]
 
 
-@dataclass(frozen=True, slots=True)
 class Layout:
     """The parts of a sequence in their order."""
 
-    parts: tuple[Part, ...]
-
-    @property
-    def special_tokens(self) -> int:
-        """How many special tokens there are."""
-        return sum(len(part.ids) for part in self.parts)
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.special_tokens = sum(len(part.ids) for part in parts)
+        self._pieces = [(part.text, Piece(part.ids)) for part in parts]
+        self._texts = np.array([part.text for part in parts], dtype=np.int8)
+        types = np.array([part.type for part in parts], dtype=np.int32)
+        self._types = types if types.any() else None
 
     def place(self, pieces: Sequence[Piece], number: int, *, is_truncated: bool) -> Tokens:
         """The sequence of a text or a pair.
@@ -58,16 +57,15 @@ class Layout:
         pieces: of each text
         number: the input's
         """
-        filled = [pieces[part.text] if part.text >= 0 else Piece(part.ids) for part in self.parts]
+        filled = [piece if text < 0 else pieces[text] for text, piece in self._pieces]
         ids = np.array([*chain.from_iterable(piece.ids for piece in filled)], dtype=np.int32)
         lengths = [len(piece.ids) for piece in filled]
-        types = offsets = texts = words = None
-        if any(part.type for part in self.parts):
-            types = np.repeat(np.array([part.type for part in self.parts], dtype=np.int32), lengths)
+        types = None if self._types is None else np.repeat(self._types, lengths)
+        offsets = texts = words = None
         if pieces[0].offsets is not None:
             spans = [*chain.from_iterable(piece.offsets or [(0, 0)] * len(piece.ids) for piece in filled)]
             offsets = np.array(spans, dtype=np.int32).reshape(-1, 2)
-            texts = np.repeat(np.array([part.text for part in self.parts], dtype=np.int8), lengths)
+            texts = np.repeat(self._texts, lengths)
             numbers = chain.from_iterable(piece.words or [-1] * len(piece.ids) for piece in filled)
             words = np.array([*numbers], dtype=np.int32)
         return Tokens(ids, types, is_truncated, number, offsets, texts, words)
@@ -85,7 +83,7 @@ def layout_of(tokenizer: Tokenizer, *, is_pair: bool, has_special: bool, has_typ
     for (text, kind), group in groupby(tokens, key=lambda token: token[:2]):
         ids = [token[2] for token in group] if text is None else []
         parts.append(Part(-1 if text is None else text, kind if has_types else 0, ids))
-    return Layout(tuple(parts))
+    return Layout(parts)
 
 
 def _probe(tokenizer: Tokenizer) -> str:

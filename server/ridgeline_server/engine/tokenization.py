@@ -60,7 +60,7 @@ class TextTokenizer:
 
         max_tokens: longest input in tokens, special tokens included
         vocab:      rows of the model's embedding table: ids from there on have no meaning
-        max_request_tokens: tokens that the windows of one request may hold
+        max_request_tokens: tokens that one request may hold, in windows and whole encodings
         """
         self.max_tokens = max_tokens
         tokenizer = Tokenizer.from_file(str(path))
@@ -88,7 +88,12 @@ class TextTokenizer:
         return [tokens or next(read) for tokens in known]
 
     def encode_whole(self, texts: Sequence[str], special_tokens: bool) -> list[sequences.Encoding]:
-        """An encoding for each text, nothing cut off. Raises InvalidInputError when a text cannot be tokenized."""
+        """An encoding for each text, nothing cut off.
+
+        Raises InvalidInputError when a text cannot be tokenized, RequestTooLargeError for more tokens than a request
+        may hold.
+        """
+        self._reader.check_size(texts)
         return encode_whole(self._tokenizer, texts, special_tokens)
 
     def decode(self, ids: Sequence[list[int]], skip_special_tokens: bool) -> list[str]:
