@@ -18,6 +18,7 @@ from ridgeline_server.errors import (
     UnavailableError,
     UnknownModelError,
 )
+from ridgeline_server.http.asking import beside_loop
 from ridgeline_server.http.catalog import Catalog
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import retry_after, shorten
@@ -172,7 +173,7 @@ class Service:
         result = await self._engine.submit(asked)
         if caller is not None:
             caller.allowance.charge(sum(result.tokens))
-        outputs = work.finish(result)
+        outputs = await beside_loop(max(sum(result.tokens), work.finish_tokens), work.finish, result)
         return response_of(model.name, metadata.VERSION, request.id, outputs)
 
     def _find(self, name: str, version: str) -> Any:

@@ -14,6 +14,7 @@ Embeddings and answers take their task's parameters; a parameter that is an arra
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -109,7 +110,7 @@ def _task(
         found: list[Any] = finish(work.finish(result))
         return found
 
-    return Work(work.inputs, tensors, work.reading, work.readout, work.truncate, work.normalize)
+    return dataclasses.replace(work, finish=tensors)
 
 
 def _of_text(value: Any) -> Any:
