@@ -5,8 +5,10 @@ RequestError
 │   ├── InputTooLongError  413      more tokens than the model takes, and truncation was refused
 │   └── RequestTooLargeError 413    more tokens than one request may hold
 ├── UnknownModelError      404      no such model is served
+├── ConflictError          409      what is asked for is under way already
 ├── OverloadedError        429      the queue is full; try again after `retry_after_s`
 ├── UnavailableError       503      no replica can serve; try again after `retry_after_s`
+│   └── ReplacedError               the model's version that the request was read for is gone: read it again
 ├── DeadlineError          504      no answer before the deadline
 └── ExecutionError         500      the runtime failed on this very input, twice, running alone
 StartupError                        the server cannot start: the message says why and what to do
@@ -46,6 +48,10 @@ class UnknownModelError(RequestError):
     """No model of that name is served."""
 
 
+class ConflictError(RequestError):
+    """What is asked for is under way already."""
+
+
 class _RetryableError(RequestError):
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
@@ -58,6 +64,10 @@ class OverloadedError(_RetryableError):
 
 class UnavailableError(_RetryableError):
     """No replica can serve at the moment."""
+
+
+class ReplacedError(UnavailableError):
+    """The version that the request was read for was replaced: protocols read the request again, for the new one."""
 
 
 TOO_LATE = "no answer before the deadline; allow more time with X-Request-Timeout, or send less at once"

@@ -47,6 +47,7 @@ class Request:
     normalize:  True, False: scale embeddings to length 1, or not; None: as the bundle says
     reading:    how inputs are read into sequences, None = one each, as embeddings are asked for
     readout:    what is kept of the model's answers, None = a vector each
+    version:    the model's version that the request was read for; one of another is not answered; None = any
     """
 
     model: str | None
@@ -58,6 +59,7 @@ class Request:
     priority: Priority = Priority.INTERACTIVE
     reading: Reading | None = None
     readout: Readout | None = None
+    version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Result:
     batches:      those that its sequences ran in, with whatever else ran in them
     sequences:    what was read of the inputs, in their order
     arrays:       what was kept of the model's answer to each sequence, float32; see Readout
+    version:      the model's version that answered
     """
 
     model: str
@@ -82,6 +85,7 @@ class Result:
     batches: Sequence[BatchRecord] = ()
     sequences: Sequence[Tokens] = ()
     arrays: Sequence[Float32Array] | Float32Array = ()
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +228,9 @@ class ModelInfo:
     default_prompt: name of the one that goes before a text when a request asks for none, None = nothing does
     mask_token, mask_token_id: None where the tokenizer has none
     vocabulary:  what its tokenizer knows of tokens
+    version:     counts what was loaded under this name, from 1
+    max_request_tokens: tokens that one request may hold, None = as the server's flags say
+    truncates:   whether longer inputs are cut unless a request says, None = as the server's flags say
     """
 
     name: str
@@ -255,3 +262,6 @@ class ModelInfo:
     mask_token: str | None = None
     mask_token_id: int | None = None
     vocabulary: Vocabulary | None = field(default=None, compare=False, repr=False)
+    version: int = 1
+    max_request_tokens: int | None = None
+    truncates: bool | None = None

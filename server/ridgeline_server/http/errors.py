@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import orjson
 
 from ridgeline_server.errors import (
+    ConflictError,
     DeadlineError,
     ExecutionError,
     InputTooLongError,
@@ -88,6 +89,7 @@ _MAPPINGS: tuple[tuple[type[RequestError], _Mapping], ...] = (
     (EmptyInputError, _Mapping((400, _INVALID, None), (400, "Empty"), 400)),
     (InvalidInputError, _Mapping((400, _INVALID, None), (422, "Validation"), 400)),
     (UnknownModelError, _Mapping((404, _INVALID, "model_not_found"), (404, "Validation"), 404)),
+    (ConflictError, _Mapping((409, _INVALID, "conflict"), (409, "Validation"), 409)),
     (OverloadedError, _Mapping((429, "rate_limit_error", "rate_limit_exceeded"), (429, "Overloaded"), 429)),
     (UnavailableError, _Mapping((503, "server_error", "service_unavailable"), (503, "Unhealthy"), 503)),
     (DeadlineError, _Mapping((504, "server_error", "deadline_exceeded"), (504, "Overloaded"), 504)),
