@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import RequestError
@@ -162,8 +163,6 @@ def _add_rerank(app: FastAPI) -> None:
 
 def _add_tei(app: FastAPI, tei: TextEmbeddingsInference) -> None:
     tags = ["Text Embeddings Inference"]
-    for document in documents():
-        _document(app, document.path, document.name, document.summary, tags, document.description)
 
     async def info() -> Response:
         return _json(tei.info())
@@ -183,6 +182,8 @@ def _add_tei(app: FastAPI, tei: TextEmbeddingsInference) -> None:
     _get(app, f"{MODEL}/info", info_of, "A model and the limits", tags, responses, extra)
     responses = {200: openapi.success("Health", "It has a live replica"), **missing}
     _get(app, f"{MODEL}/health", health_of, "A model has a live replica", tags, responses, extra)
+    for document in documents():  # last: the bare path of a model takes those above too
+        _document(app, document.path, document.name, document.summary, tags, document.description)
 
 
 def _add_operations(app: FastAPI, engine: Engine, room: WaitingRoom, report: Report, metrics: Metrics) -> None:
@@ -265,13 +266,22 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
     if error.status_code == 404:
         message = f"there is nothing at {quote(path, 200)}; GET /openapi.json lists every route"
     elif error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "another method")
+        error.headers = {"Allow": _allowed(request)}
+        allowed = error.headers["Allow"]
         message = f"{quote(path, 200)} does not answer {quote(request.method)}; use {allowed}"
     else:
         message = str(error.detail)
     response = await _answer_error(request, RefusedError(error.status_code, message))
     response.headers.update(error.headers or {})
     return response
+
+
+def _allowed(request: Request) -> str:
+    """The methods of a path that is there: those of all its routes, where the framework tells the first one's."""
+    routes: list[Any] = [
+        route for route in request.app.router.routes if route.matches(request.scope)[0] is not Match.NONE
+    ]
+    return ", ".join(sorted({method for route in routes if route.path == routes[0].path for method in route.methods}))
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

@@ -198,20 +198,24 @@ TEI_SCHEMAS: Schema = {
     ),
     "DecodeResponse": _array(_STRING, description="A text for each array of ids.", example=["ridge"]),
     "PipelineRequest": {
-        "type": "object",
-        "properties": {
-            "inputs": {
-                "description": "What the model's task takes: see POST /tasks/{task}, or the route of text-embeddings-"
-                "inference that fits the model."
-            },
-            "parameters": {
-                "type": ["object", "null"],
-                "description": "Those of the task, or `candidate_labels` for zero-shot classification. Where it is "
-                "given, answers have the form that huggingface_hub's InferenceClient reads.",
-            },
-            "query": {"type": "string", "description": "Of a reranker, in place of `inputs`."},
-            "texts": {"type": "array", "items": _STRING, "description": "Likewise."},
-        },
+        "anyOf": [
+            _object(
+                "inputs",
+                {
+                    "inputs": {
+                        "description": "What the model's task takes: see POST /tasks/{task}, or the route of "
+                        "text-embeddings-inference that fits the model."
+                    },
+                    "parameters": {
+                        "type": ["object", "null"],
+                        "description": "Those of the task, or `candidate_labels` for zero-shot classification. Where "
+                        "it is given, answers have the form that huggingface_hub's InferenceClient reads.",
+                    },
+                },
+            ),
+            _object("query texts", {"query": TEXT, "texts": _TEXTS, "inputs": False}),
+        ],
+        "description": "Of a reranker as of its route. Unknown fields are ignored.",
         "example": {"inputs": "The ridge point of the roofline model"},
     },
     "PipelineResponse": {
