@@ -130,7 +130,10 @@ class Door:
             route = self._route(path, exchange) if scope["method"] == "POST" else None
             status, body, headers = _failure(error, protocol_of(path) if route is None else route.protocol)
         now = time.monotonic()
-        await _send(scope, send, status, body, headers + exchange.headers(now))
+        try:
+            await _send(scope, send, status, body, headers + exchange.headers(now))
+        except (OSError, RuntimeError):
+            status = 499
         self._note(exchange, "other", status, now)
         self._metrics.record_request("other", status, now - exchange.received)
         return False

@@ -1,0 +1,57 @@
+"""gRPC has the same door: every method asks for a key, and charges it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ridgeline_server.config import ServerConfig
+from ridgeline_server.http.catalog import Catalog
+from ridgeline_server.report import Metrics
+from ridgeline_server.security.keys import Limits
+from tests.server.http_fakes import FakeEngine
+from tests.server.locked import SECRET, ring
+
+grpc = pytest.importorskip("grpc")
+from ridgeline_server.rpc import open_inference_pb2 as pb  # noqa: E402
+from ridgeline_server.rpc.server import RpcServer  # noqa: E402
+from ridgeline_server.rpc.service import SERVICE, Service  # noqa: E402
+
+METHODS = [method.name for method in pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods]
+
+
+async def codes(keys: Any, calls: list[tuple[str, Any, dict[str, str]]], engine: FakeEngine) -> list[str]:
+    """How each call ends: the name of its status."""
+    config = ServerConfig(bundles=(Path("tiny"),))
+    service = Service(engine, Catalog(engine), config, Metrics(), keys)
+    server = RpcServer(service.handler(), config.max_body_bytes)
+    await server.start("127.0.0.1", 0)
+    ends = []
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        for method, request, metadata in calls:
+            call = channel.unary_unary(f"/{SERVICE}/{method}", request_serializer=lambda each: each.SerializeToString())
+            try:
+                await call(request, metadata=tuple(metadata.items()), timeout=20)
+                ends.append("OK")
+            except grpc.aio.AioRpcError as error:
+                ends.append(error.code().name)
+    await server.stop(0)
+    return ends
+
+
+async def test_every_method_refuses_without_a_key() -> None:
+    assert len(METHODS) >= 6
+    engine = FakeEngine()
+    strangers = ({}, {"authorization": "Bearer wrong"}, {"x-api-key": "wrong"}, {"authorization": SECRET})
+    calls = [(name, getattr(pb, f"{name}Request")(), given) for name in METHODS for given in strangers]
+    assert set(await codes(ring(), calls, engine)) == {"UNAUTHENTICATED"}
+    assert not engine.seen
+
+
+async def test_keys_are_taken_as_over_http_and_limited() -> None:
+    live = pb.ServerLiveRequest()
+    calls = [("ServerLive", live, {"authorization": f"Bearer {SECRET}"}), ("ServerLive", live, {"x-api-key": SECRET})]
+    keys = ring(Limits(requests_per_minute=2))
+    assert await codes(keys, [*calls, calls[0]], FakeEngine()) == ["OK", "OK", "RESOURCE_EXHAUSTED"]
