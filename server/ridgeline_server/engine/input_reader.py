@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from ridgeline_server.engine.cutting import Source, Text, cut_ids, cut_to_one, cut_to_windows, find_room
@@ -82,6 +83,19 @@ class InputReader:
                     budget -= len(tokens.ids)
             sequences += made
         return sequences
+
+    def read_short(self, texts: Mapping[int, str]) -> dict[int, Tokens]:
+        """Sequences of those of these texts that are whole in one, as the library makes them; see `read`."""
+        if not texts or self._layouts[False, True].has_types:
+            return {}
+        found = {}
+        encodings = self._encode([*texts.values()], PLAIN, special_tokens=True)
+        for number, encoding in zip(texts, encodings, strict=True):
+            ids = encoding.ids
+            if len(ids) <= self._max_tokens:
+                found[number] = Tokens(np.array(ids, dtype=np.int32), None, is_truncated=False, input=number)
+                self.check(found[number])
+        return found
 
     def check(self, tokens: Tokens, *, is_given: bool = False) -> None:
         """Raise InvalidInputError unless there are tokens, and the model knows all of them.
@@ -168,10 +182,10 @@ class InputReader:
                 length = length * len(text) // (stop - start)
             yield Text(_piece(encoding, start) if reading.has_offsets else Piece(encoding.ids), length)
 
-    def _encode(self, texts: list[str], reading: Reading) -> list[Encoding]:
+    def _encode(self, texts: list[str], reading: Reading, *, special_tokens: bool = False) -> list[Encoding]:
         encode = self._tokenizer.encode_batch if reading.has_offsets else self._tokenizer.encode_batch_fast
         try:
-            return list(encode(texts, add_special_tokens=False)) if texts else []
+            return list(encode(texts, add_special_tokens=special_tokens)) if texts else []
         except Exception as error:  # the library raises bare Exception and TypeError
             raise InvalidInputError(f"a text cannot be tokenized: {error}") from error
 

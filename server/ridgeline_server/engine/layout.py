@@ -51,6 +51,11 @@ class Layout:
         types = np.array([part.type for part in parts], dtype=np.int32)
         self._types = types if types.any() else None
 
+    @property
+    def has_types(self) -> bool:
+        """Whether some tokens are of another type than 0."""
+        return self._types is not None
+
     def place(self, pieces: Sequence[Piece], number: int, *, is_truncated: bool) -> Tokens:
         """The sequence of a text or a pair.
 

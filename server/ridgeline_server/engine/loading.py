@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ridgeline_estimate.errors import EstimateError
 from ridgeline_estimate.shape import ModelShape
-from ridgeline_export.bundle import MANIFEST_NAME, BundleError, read_bundle
-from ridgeline_server.config import ServerConfig
+from ridgeline_export.bundle import MANIFEST_NAME, Bundle, BundleError, read_bundle
+from ridgeline_server.config import ModelSettings, Overlong, ServerConfig, config_of, settings_of
 from ridgeline_server.engine.backlog import Backlog
 from ridgeline_server.engine.cost import CostTable, bundle_architecture
 from ridgeline_server.engine.facts import ModelFacts, read_facts
@@ -15,18 +17,36 @@ from ridgeline_server.engine.model import BatchObserver, ServedModel
 from ridgeline_server.engine.tokenization import TextTokenizer, TokenizerThreads
 from ridgeline_server.errors import StartupError
 from ridgeline_server.request import ModelInfo
+from ridgeline_server.runtimes.base import Plan
 from ridgeline_server.runtimes.selection import choose_plans
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A served model and its tokenizer. `created`: Unix seconds of the bundle's manifest."""
+    """A served model and its tokenizer.
+
+    created:  Unix seconds of the bundle's manifest
+    settings: what was said of the model alone
+    """
 
     served: ServedModel
     tokenizer: TokenizerThreads
     shape: ModelShape
     created: int
     facts: ModelFacts
+    settings: ModelSettings
+
+    @property
+    def is_idle(self) -> bool:
+        """True when every request that it took is answered."""
+        return not (self.served.unanswered or self.tokenizer.pending_characters)
+
+    async def stop(self) -> None:
+        """End workers and threads; what is still here gets an error."""
+        await self.served.stop()
+        self.tokenizer.stop()
 
     def info(self) -> ModelInfo:
         """What protocols tell of the model."""
@@ -61,23 +81,82 @@ class LoadedModel:
             mask_token=self.facts.mask_token,
             mask_token_id=self.facts.mask_token_id,
             vocabulary=self.tokenizer.tokenizer.vocabulary,
+            version=served.version,
+            max_request_tokens=self.settings.max_request_tokens,
+            truncates=None if self.settings.overlong is None else self.settings.overlong is Overlong.TRUNCATE,
         )
 
 
 def load_models(config: ServerConfig, observe: BatchObserver) -> list[LoadedModel]:
-    """Read, check and plan every bundle of the configuration.
+    """Read, check and plan every model of the configuration.
 
     Raises StartupError when a bundle is absent, damaged or cannot be served as asked.
     """
-    names = [path.resolve().name for path in config.bundles]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise StartupError(f"two bundles share the name '{twice[0]}'; rename one directory, since requests name models")
-    return [_load(config, index, name, observe) for index, name in enumerate(names)]
+    models = settings_of(config)
+    names = [model.name for model in models]
+    for name in names:
+        if names.count(name) > 1:
+            if any(model.name == name for model in config.models):
+                raise StartupError(f"two models are called '{name}'; give one of them another name in the models file")
+            raise StartupError(f"two bundles share the name '{name}'; rename one directory, since requests name models")
+    read = []
+    for index, model in enumerate(models):
+        warn_of_shared_cores(model, models[:index])
+        read.append(read_model(model, config_of(config, model, models[:index] + models[index + 1 :])))
+    return [each.serve(observe) for each in read]
 
 
-def _load(config: ServerConfig, index: int, name: str, observe: BatchObserver) -> LoadedModel:
-    path = config.bundles[index]
+def warn_of_shared_cores(model: ModelSettings, others: Sequence[ModelSettings]) -> None:
+    """Tell of cores that other models may use too: a flood on one of the models is felt by the other."""
+    for other in others:
+        if model.cores is not None and other.cores is not None:
+            both = sorted(set(model.cores) & set(other.cores))
+            if both:
+                log.warning("models '%s' and '%s' share the cores %s", other.name, model.name, _listed(both))
+        elif (model.cores is None) is not (other.cores is None):
+            bound, free = (model, other) if other.cores is None else (other, model)
+            log.warning("model '%s' has no cores of its own, and may take those of '%s'", free.name, bound.name)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadModel:
+    """A bundle that was read, checked and planned, and of which nothing runs yet."""
+
+    settings: ModelSettings
+    config: ServerConfig
+    bundle: Bundle
+    plans: list[Plan]
+    costs: CostTable
+    shape: ModelShape
+    created: int
+    facts: ModelFacts
+    tokenizer: TextTokenizer
+
+    def serve(self, observe: BatchObserver, version: int = 1) -> LoadedModel:
+        """The model, whose replicas are to be started; called where the event loop runs."""
+        config = self.config
+        served = ServedModel(
+            self.settings.name,
+            self.bundle,
+            self.plans,
+            costs=self.costs,
+            max_age_s=config.max_age_s,
+            backlog=Backlog(config.max_queue_tokens, config.max_queue_s),
+            observe=observe,
+            version=version,
+        )
+        threads = max(2, sum(plan.threads for plan in self.plans))
+        tokenizer = TokenizerThreads(self.tokenizer, threads)
+        return LoadedModel(served, tokenizer, self.shape, self.created, self.facts, self.settings)
+
+
+def read_model(model: ModelSettings, config: ServerConfig) -> ReadModel:
+    """Read, check and plan one model: seconds of work, for any thread.
+
+    config: as `config_of` gives it
+    Raises StartupError when the bundle is absent, damaged or cannot be served as asked.
+    """
+    path = model.bundle
     try:
         bundle = read_bundle(path)
         created = int((path / MANIFEST_NAME).stat().st_mtime)
@@ -96,14 +175,8 @@ def _load(config: ServerConfig, index: int, name: str, observe: BatchObserver) -
         )
     except Exception as error:  # the library raises bare Exception
         raise StartupError(f"bundle {path} has a tokenizer that cannot be loaded: {error}") from error
-    served = ServedModel(
-        name,
-        bundle,
-        plans,
-        costs=costs,
-        max_age_s=config.max_age_s,
-        backlog=Backlog(config.max_queue_tokens, config.max_queue_s),
-        observe=observe,
-    )
-    threads = max(2, sum(plan.threads for plan in plans))
-    return LoadedModel(served, TokenizerThreads(tokenizer, threads), shape, created, facts)
+    return ReadModel(model, config, bundle, plans, costs, shape, created, facts, tokenizer)
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

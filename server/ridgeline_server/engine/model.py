@@ -58,9 +58,11 @@ class ServedModel:
         backlog: Backlog,
         observe: BatchObserver,
         worker_command: Sequence[str] = WORKER_COMMAND,
+        version: int = 1,
     ) -> None:
         manifest = bundle.manifest
         self.name = name
+        self.version = version
         self.bundle = bundle
         self.plan = plans[0]
         self._backlog = backlog
@@ -78,6 +80,11 @@ class ServedModel:
         self._is_stopped = False
         pooling = manifest.pooling or "mean"
         self.replicas = [Replica(index, Load(plan, pooling), self, worker_command) for index, plan in enumerate(plans)]
+
+    @property
+    def unanswered(self) -> int:
+        """Requests that were taken in and have no answer yet."""
+        return self._requests
 
     @property
     def queued_sequences(self) -> int:

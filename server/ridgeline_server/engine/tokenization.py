@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 # The library's own threads would compete with the runtime's for the cores; ours are enough.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -41,6 +41,8 @@ _MOST_CHARACTERS_AT_ONCE = 16_384
 # Up to so much the event loop tokenizes itself: 0.5 ms of English, 1.4 ms of Chinese were measured.
 _MOST_CHARACTERS_IN_LOOP = 2_048
 _MOST_TEXTS_IN_LOOP = 16
+# English has four to five characters a token.
+_SHORT_CHARACTERS_PER_TOKEN = 3
 _T = TypeVar("_T")
 
 
@@ -84,8 +86,17 @@ class TextTokenizer:
             return self._reader.read(dict(enumerate(inputs)), truncate, reading)
         known = [self._remembered(number, value) for number, value in enumerate(inputs)]
         others = {number: value for number, value in enumerate(inputs) if known[number] is None}
-        read = iter(self._reader.read(others, truncate, PLAIN) if others else ())
-        return [tokens or next(read) for tokens in known]
+        if not others:
+            return cast("list[Tokens]", known)
+        short = {number: value for number, value in others.items() if isinstance(value, str) and self._is_short(value)}
+        read = self._reader.read_short(short)
+        others = {number: value for number, value in others.items() if number not in read}
+        read |= {tokens.input: tokens for tokens in self._reader.read(others, truncate, PLAIN)} if others else {}
+        return [tokens or read[number] for number, tokens in enumerate(known)]
+
+    def _is_short(self, text: str) -> bool:
+        """Whether a text likely is one sequence: one that is not has been tokenized in vain."""
+        return len(text) <= _SHORT_CHARACTERS_PER_TOKEN * self.max_tokens
 
     def encode_whole(self, texts: Sequence[str], special_tokens: bool) -> list[sequences.Encoding]:
         """An encoding for each text, nothing cut off.
