@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,9 @@ from ridgeline_server.errors import RequestError, UnavailableError, UnknownModel
 from ridgeline_server.http import create_app
 from ridgeline_server.report import Metrics, Report
 from ridgeline_server.request import BatchRecord, Instants, ModelInfo, Request, Result
+from ridgeline_server.sequences import Encoding
 from ridgeline_server.tasks.base import Task
 from ridgeline_server.tasks.registry import TASKS
-from ridgeline_server.sequences import Encoding
 
 DIM = 8
 

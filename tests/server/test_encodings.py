@@ -2,7 +2,10 @@
 
 import asyncio
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +14,10 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 
+from ridgeline_server.config import ServerConfig
+from ridgeline_server.engine.engine import Engine
 from ridgeline_server.engine.tokenization import TextTokenizer, TokenizerThreads
+from ridgeline_server.errors import DeadlineError, OverloadedError, RequestTooLargeError, UnknownModelError
 
 WORDS = {"[CLS]": 0, "[SEP]": 1, "[UNK]": 2, "a": 3, "b": 4, "é": 5, "😀": 6, "字": 7}
 TEXTS = ["a", "a b é 😀 字 [SEP] a b", "a " * 40, "e\u0301 😀😀 \u202ea", "[CLS] b"]
@@ -59,6 +65,31 @@ def test_a_text_without_tokens_is_its_special_ones(cutting: TextTokenizer) -> No
 def test_decoding_is_the_librarys(cutting: TextTokenizer) -> None:
     assert cutting.decode([[0, 3, 6, 1], [4]], True) == ["a 😀", "b"]
     assert cutting.decode([[0, 3, 6, 1]], False) == ["[CLS] a 😀 [SEP]"]
+
+
+def test_the_engine_holds_requests_to_its_limits(cutting: TextTokenizer) -> None:
+    threads = TokenizerThreads(cutting, 1)
+    model: Any = SimpleNamespace(served=SimpleNamespace(name="tiny"), tokenizer=threads)
+    engine = Engine([model], ServerConfig(bundles=(Path("tiny"),), max_request_tokens=6))
+
+    async def ask() -> None:
+        (encoding,) = await engine.tokenize("tiny", ["a b a"], True, time.monotonic() + 60)
+        assert encoding.ids.tolist() == [0, 3, 4, 3, 1]
+        assert await engine.decode(None, [encoding.ids.tolist()], True) == ["a b a"]
+        with pytest.raises(RequestTooLargeError, match="hold 7 tokens; one request may hold 6"):
+            await engine.tokenize(None, ["a b a b a"], True)
+        with pytest.raises(RequestTooLargeError, match="hold 7 tokens"):
+            await engine.decode(None, [[3, 4, 3], [3, 3, 3, 3]], True)
+        with pytest.raises(UnknownModelError):
+            await engine.tokenize("none", ["a"], True)
+        with pytest.raises(DeadlineError):
+            await engine.tokenize("tiny", ["a"], True, time.monotonic() - 1)
+        threads.pending_characters = 10**9
+        with pytest.raises(OverloadedError):
+            await engine.tokenize("tiny", ["a"], True)
+
+    asyncio.run(ask())
+    threads.stop()
 
 
 def test_other_work_runs_in_the_threads(cutting: TextTokenizer) -> None:

@@ -22,9 +22,10 @@ from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import Protocol, WrongModelError, quote
 from ridgeline_server.http.exchange import JSON, Exchange
 from ridgeline_server.http.parsing import json_object
-from ridgeline_server.http.reply import as_json
+from ridgeline_server.http.reply import as_json, check_finite
 from ridgeline_server.http.tasks import inputs, parameters
-from ridgeline_server.http.tei.handlers import NUL, Answer
+from ridgeline_server.http.tei.handlers import NUL, Answer, render
+from ridgeline_server.http.tei.kinds import SPARSE, kind_of
 from ridgeline_server.http.tei.routes import TextEmbeddingsInference
 from ridgeline_server.request import ModelInfo
 from ridgeline_server.tasks.registry import TASKS
@@ -61,7 +62,7 @@ class Pipeline:
             return self._embed
         if info.task == _CLASSES and "parameters" not in fields:
             return self._tei.classes.predict_fields
-        if info.pooling == "splade" and "parameters" not in fields:
+        if kind_of(info) == SPARSE and "parameters" not in fields:
             return self._tei.embeddings.embed_sparse_fields
         return self._run
 
@@ -83,9 +84,12 @@ class Pipeline:
         answers = await ask(self._engine, exchange, info, work)
         if task.name == _ZERO_SHOT:
             answers = [_scored(answer) for answer in answers]
-        if given.is_single and task.name != _CLASSES:
-            return as_json(answers[0]), [JSON]
-        return as_json(answers), [JSON]
+        if not given.is_single or task.name == _CLASSES:
+            return await render(exchange, answers), [JSON]
+        if isinstance(answers[0], list):
+            return await render(exchange, answers[0]), [JSON]
+        check_finite(answers[0])
+        return as_json(answers[0]), [JSON]
 
 
 def model_routes(tei: TextEmbeddingsInference, pipeline: Pipeline) -> list[InferenceRoute]:

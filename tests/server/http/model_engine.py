@@ -62,4 +62,5 @@ def make_engine(tiny_models: Callable[..., Path], directory: Path) -> ModelEngin
         models[name] = TorchEngine(path, "text-classification")
     for name, task in (("entities", "token-classification"), ("answers", "question-answering"), ("fills", "fill-mask")):
         models[name] = TorchEngine(tiny_models("bert", task), task)
+    models["sparse"] = TorchEngine(tiny_models("bert", "fill-mask"), "fill-mask", pooling="splade")
     return ModelEngine(models)

@@ -148,6 +148,7 @@ def test_client_is_told_of_mistakes(url: str) -> None:
         ("classes", {"inputs": [["a"], ["b", "c"]]}, "/predict"),
         ("ranks", {"query": "a", "texts": ["b", "c"]}, "/rerank"),
         ("ranks", {"inputs": ["a", "b"]}, "/predict"),
+        ("sparse", {"inputs": [TEXT, "a"]}, "/embed_sparse"),
     ],
 )
 def test_bodies_of_tei_are_answered_as_its_routes(server: Server, model: str, body: Any, path: str) -> None:

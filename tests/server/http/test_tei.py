@@ -179,7 +179,8 @@ KINDS = {
     "dense": {"embedding": {"pooling": "mean"}},
     "classes": {"classifier": {"id2label": {"0": "good", "1": "bad"}, "label2id": {"good": 0, "bad": 1}}},
     "ranks": {"reranker": {"id2label": {"0": "relevance"}, "label2id": {"relevance": 0}}},
-    "fills": {"embedding": {"pooling": "splade"}},
+    "sparse": {"embedding": {"pooling": "splade"}},
+    "fills": {"fill-mask": {}},
     "answers": {"question-answering": {}},
 }
 

@@ -26,7 +26,7 @@ from ridgeline_server.http.tei.fields import (
     read_truncation,
     required,
 )
-from ridgeline_server.http.tei.handlers import NUL, Answer, Handlers
+from ridgeline_server.http.tei.handlers import NUL, Answer, Handlers, render
 from ridgeline_server.http.tei.headers import compute_headers
 from ridgeline_server.http.tei.kinds import check_embeds, check_embeds_sparsely
 from ridgeline_server.http.tei.works import work_of
@@ -134,7 +134,7 @@ class Embeddings(Handlers):
         prompt_name = read_prompt_name(parameters)
         work = work_of("sentence-similarity", info, inputs, truncation, prompt_name=prompt_name)
         answers, headers = await self.ask(exchange, info, work, len(source) + sum(map(len, sentences)))
-        return as_json(answers[0]), [JSON, *headers]
+        return await render(exchange, answers[0].tolist()), [JSON, *headers]
 
     async def _embed_otherwise(
         self, exchange: Exchange, info: ModelInfo, fields: dict[str, Any], has_nul: bool, task: str
@@ -145,7 +145,7 @@ class Embeddings(Handlers):
         inputs = self._inputs(fields, info, has_nul)
         work = work_of(task, info, inputs, truncation, prompt_name=prompt_name)
         answers, headers = await self.ask(exchange, info, work, sum(map(len, inputs)))
-        return as_json(answers), [JSON, *headers]
+        return await render(exchange, answers), [JSON, *headers]
 
     def _inputs(self, fields: dict[str, Any], info: ModelInfo, has_nul: bool) -> Inputs:
         inputs = inputs_of(fields["inputs"], "inputs", self._config.max_client_batch_size, has_nul)

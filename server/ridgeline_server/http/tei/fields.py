@@ -30,10 +30,15 @@ class Truncation:
         return None if self.side is None else Reading(side=self.side)
 
 
+_NOT_SAID = Truncation(None, None)
+
+
 def read_truncation(fields: dict[str, Any]) -> Truncation:
     """`truncate` and `truncation_direction`. Raises: InvalidInputError"""
     truncate = optional_bool(fields, "truncate")
     direction = optional_choice(fields, "truncation_direction", _DIRECTIONS)
+    if truncate is None and direction is None:
+        return _NOT_SAID
     return Truncation(truncate, None if direction is None else Side(direction.lower()))
 
 

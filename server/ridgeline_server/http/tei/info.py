@@ -6,7 +6,7 @@ import os
 from importlib.metadata import PackageNotFoundError, version
 
 from ridgeline_server.config import ServerConfig
-from ridgeline_server.http.tei.kinds import CLASSIFIER, EMBEDDING, RERANKER, SPARSE, kind_of
+from ridgeline_server.http.tei.kinds import CLASSIFIER, EMBEDDING, RERANKER, SPARSE, SPLADE, kind_of
 from ridgeline_server.request import ModelInfo
 
 
@@ -46,7 +46,7 @@ def _model_type(info: ModelInfo) -> dict[str, object]:
     if kind == EMBEDDING:
         return {EMBEDDING: {"pooling": info.pooling or "none"}}
     if kind == SPARSE:
-        return {EMBEDDING: {"pooling": "splade"}}
+        return {EMBEDDING: {"pooling": SPLADE}}
     labels = info.labels or ()
     if kind in (CLASSIFIER, RERANKER) or labels:
         names = {str(index): label for index, label in enumerate(labels)}

@@ -7,6 +7,7 @@ from ridgeline_server.request import ModelInfo
 
 EMBEDDING = "embedding"
 SPARSE = "sparse embedding"
+SPLADE = "splade"
 CLASSIFIER = "classifier"
 RERANKER = "reranker"
 
@@ -15,7 +16,7 @@ def kind_of(info: ModelInfo) -> str:
     """What a model is: as there, a classifier of one class is a reranker. Other tasks keep their own name."""
     if info.task == "feature-extraction":
         return EMBEDDING
-    if info.task == "fill-mask":
+    if info.task == "fill-mask" and info.pooling == SPLADE:
         return SPARSE
     if info.task == "text-classification":
         return RERANKER if info.labels is not None and len(info.labels) == 1 else CLASSIFIER
@@ -29,7 +30,7 @@ def check_embeds(info: ModelInfo) -> None:
 
 
 def check_embeds_sparsely(info: ModelInfo) -> None:
-    """Raises: WrongModelError unless the model gives sparse embeddings."""
+    """Raises: WrongModelError unless the model gives sparse embeddings, whether or not it was trained for it."""
     if info.task != "fill-mask":
         raise _wrong(info, "is not an embedding model with SPLADE pooling")
 

@@ -54,9 +54,10 @@ _MODEL_TYPE: Schema = {
         _kind("reranker", _LABELS),
         _kind("token-classification", {"anyOf": [_LABELS, _object("", {}, additionalProperties=False)]}),
         _kind("question-answering", _object("", {}, additionalProperties=False)),
+        _kind("fill-mask", _object("", {}, additionalProperties=False)),
     ],
-    "description": "A sparse embedder pools with splade. The last two are models that the routes of this kind cannot "
-    "be asked of, but POST / can.",
+    "description": "A sparse embedder pools with splade. The last three are models that text-embeddings-inference "
+    "does not know; POST / asks them.",
 }
 _PREDICT_INPUTS: Schema = {
     "description": "A text, a pair of texts that are read together, or an array of [text] and [text, text].",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from ridgeline_server.errors import InvalidInputError
+from ridgeline_server.http.asking import beside_loop
 from ridgeline_server.http.errors import quote
 from ridgeline_server.http.exchange import JSON, Exchange
 from ridgeline_server.http.parsing import check_token_ids, inputs_of, json_object, optional_bool
@@ -38,9 +38,8 @@ class Tokens(Handlers):
             raise InvalidInputError("`inputs` holds token ids; give texts, or ask /decode for theirs", "inputs")
         exchange.model = info.name
         encodings = await self._engine.tokenize(info.name, texts, is_wanted is not False, exchange.deadline)
-        if sum(len(encoding.ids) for encoding in encodings) <= _TOKENS_AT_ONCE:
-            return _render(texts, encodings), [JSON]
-        return await asyncio.to_thread(_render, texts, encodings), [JSON]
+        tokens = sum(len(encoding.ids) for encoding in encodings)
+        return await beside_loop(tokens, _render, texts, encodings), [JSON]
 
     async def decode(self, exchange: Exchange, body: bytes) -> Answer:
         """`POST /decode`: a text for each list of token ids."""
