@@ -69,7 +69,8 @@ def test_decoding_is_the_librarys(cutting: TextTokenizer) -> None:
 
 def test_the_engine_holds_requests_to_its_limits(cutting: TextTokenizer) -> None:
     threads = TokenizerThreads(cutting, 1)
-    model: Any = SimpleNamespace(served=SimpleNamespace(name="tiny"), tokenizer=threads)
+    settings = SimpleNamespace(max_request_tokens=None)
+    model: Any = SimpleNamespace(served=SimpleNamespace(name="tiny"), tokenizer=threads, settings=settings)
     engine = Engine([model], ServerConfig(bundles=(Path("tiny"),), max_request_tokens=6))
 
     async def ask() -> None:
