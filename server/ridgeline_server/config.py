@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -19,6 +20,30 @@ class LogFormat(StrEnum):
 
     TEXT = "text"
     JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """One model, as a models file or an admin describes it. None = as the server's flags say, see ServerConfig.
+
+    name:   what requests call it
+    bundle: its directory
+    cores:  CPUs that its replicas share, and no others; None = all that the server may use
+    """
+
+    name: str
+    bundle: Path
+    devices: str | None = None
+    cores: tuple[int, ...] | None = None
+    runtime: str | None = None
+    variant: str | None = None
+    overlong: Overlong | None = None
+    max_batch_tokens: int | None = None
+    max_queue_tokens: int | None = None
+    max_request_tokens: int | None = None
+    max_queue_s: float | None = None
+    max_age_s: float | None = None
+    tuned: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +65,9 @@ class ServerConfig:
     grpc_port:              port of the Open Inference Protocol over gRPC, None = it is not served
     log_format:             JSON also logs a line for each request
     log_texts:              the log may hold the beginnings of what users send
+    models:                 models beside the bundles, with settings of their own
+    model_repository:       directory of the bundles that admins may load while the server runs, None = they may not
+    cores:                  of one model's configuration, see ModelSettings
     """
 
     bundles: tuple[Path, ...]
@@ -68,3 +96,22 @@ class ServerConfig:
     grpc_port: int | None = None
     log_format: LogFormat = LogFormat.TEXT
     log_texts: bool = False
+    models: tuple[ModelSettings, ...] = ()
+    model_repository: Path | None = None
+    cores: tuple[int, ...] | None = None
+
+
+def settings_of(config: ServerConfig) -> list[ModelSettings]:
+    """All models that the configuration names, the bundles of the command line first, each by its directory's name."""
+    return [*(ModelSettings(path.resolve().name, path) for path in config.bundles), *config.models]
+
+
+def config_of(config: ServerConfig, model: ModelSettings, others: Sequence[ModelSettings] = ()) -> ServerConfig:
+    """The configuration that one model is served by.
+
+    others: models that are served beside it
+    """
+    own = {field.name: getattr(model, field.name) for field in fields(model) if field.name not in ("name", "bundle")}
+    whole = replace(config, **{name: value for name, value in own.items() if value is not None})
+    sharing = [each for each in others if each.cores is None and (each.devices or config.devices) == whole.devices]
+    return replace(whole, bundles=(model.bundle,), models=tuple(sharing))

@@ -14,15 +14,14 @@ from ridgeline_server.config import Overlong, ServerConfig
 from ridgeline_server.engine.job import Item, Job
 from ridgeline_server.engine.loading import LoadedModel
 from ridgeline_server.engine.model import ServedModel
-from ridgeline_server.engine.replica import Replica, ReplicaState
 from ridgeline_server.errors import (
     TOO_LATE,
     DeadlineError,
     InvalidInputError,
     OverloadedError,
+    ReplacedError,
     RequestError,
     RequestTooLargeError,
-    StartupError,
     UnavailableError,
     UnknownModelError,
 )
@@ -30,8 +29,6 @@ from ridgeline_server.request import Instants, ModelInfo, Request, Result
 from ridgeline_server.sequences import READOUTS, Encoding, Float32Array, Readout, ReadoutKind, Tokens
 from ridgeline_server.tasks.feature_extraction import normalize
 
-_MOST_FAILED_STARTS = 2
-_POLL_S = 0.01
 _MOST_PENDING_CHARACTERS = 64 * 1024 * 1024
 _NO_VECTORS = np.zeros((0, 0), dtype=np.float32)
 _T = TypeVar("_T")
@@ -51,25 +48,43 @@ class Engine:
         Raises StartupError when a model cannot be loaded.
         """
         for model in self._models:
-            for replica in model.served.replicas:
-                replica.start()
-                await _wait_ready(model.served, replica)
+            await model.start()
 
     async def stop(self) -> None:
         """End all workers; requests that are still in the engine get an error."""
-        await asyncio.gather(*(model.served.stop() for model in self._models))
-        for model in self._models:
-            model.tokenizer.stop()
+        await asyncio.gather(*(model.stop() for model in self._models))
+
+    @property
+    def loaded(self) -> tuple[LoadedModel, ...]:
+        """The served models, the default one first."""
+        return tuple(self._models)
+
+    def put(self, model: LoadedModel) -> LoadedModel | None:
+        """Answer with a model that is ready from now on; the one of its name before, which answers what it has."""
+        replaced = self._by_name.get(model.served.name)
+        if replaced is None:
+            self._models.append(model)
+        else:
+            self._models[self._models.index(replaced)] = model
+        self._by_name[model.served.name] = model
+        return replaced
+
+    def take_out(self, name: str) -> LoadedModel:
+        """Take in no more requests for a model, which answers what it has. Raises UnknownModelError."""
+        model = self._find(name)
+        self._models.remove(model)
+        del self._by_name[name]
+        return model
 
     async def submit(self, request: Request) -> Result:
         """Answer one request; cancelling the caller drops what still waits.
 
         Raises a RequestError: UnknownModelError, InvalidInputError, OverloadedError, UnavailableError, DeadlineError
-        or ExecutionError.
+        or ExecutionError; ReplacedError when the request was read for another version than the present one.
         """
         instants = Instants(received=request.received)
         try:
-            model = self._find(request.model)
+            model = self._find(request.model, request.version)
             model.served.check_available()
             self._check_backlog(model, request.deadline)
             return await self._answer(model, request, instants)
@@ -92,7 +107,7 @@ class Engine:
         model = self._find(name)
         work = partial(model.tokenizer.tokenizer.encode_whole, texts, special_tokens)
         encodings = await self._run_aside(model, work, sum(map(len, texts)), deadline)
-        self._check_total(sum(len(encoding.ids) for encoding in encodings))
+        self._check_total(model, sum(len(encoding.ids) for encoding in encodings))
         return encodings
 
     async def decode(
@@ -100,7 +115,7 @@ class Engine:
     ) -> list[str]:
         """A text for each list of token ids; ids without a token are left out. Raises as tokenize."""
         model = self._find(name)
-        self._check_total(sum(map(len, ids)))
+        self._check_total(model, sum(map(len, ids)))
         work = partial(model.tokenizer.tokenizer.decode, ids, skip_special_tokens)
         return await self._run_aside(model, work, sum(map(len, ids)), deadline)
 
@@ -120,8 +135,8 @@ class Engine:
         return [model.info() for model in self._models]
 
     def is_ready(self) -> bool:
-        """True when every model has a replica that can serve."""
-        return all(model.served.ready_replicas for model in self._models)
+        """True when there are models, and every one has a replica that can serve."""
+        return bool(self._models) and all(model.served.ready_replicas for model in self._models)
 
     def retry_after(self, name: str | None = None) -> float | None:
         """Seconds after which to come back when the model's queue is full, else None.
@@ -145,16 +160,18 @@ class Engine:
             if wait_s is None:
                 return None
             waits.append(wait_s)
-        if not waits and problem is not None:
-            raise problem
+        if not waits:
+            raise problem or _nothing_served()
         return min(waits)
 
     async def _answer(self, model: LoadedModel, request: Request, instants: Instants) -> Result:
-        truncate = self._config.overlong is Overlong.TRUNCATE if request.truncate is None else request.truncate
+        truncate = request.truncate
+        if truncate is None:
+            truncate = (model.settings.overlong or self._config.overlong) is Overlong.TRUNCATE
         check_readout(model.served.name, model.served.bundle.manifest.task, request.readout)
         tokens = await model.tokenizer.encode(request.inputs, truncate, request.deadline, request.reading)
         instants.tokenized = time.monotonic()
-        self._check_size(tokens)
+        self._check_total(model, sum(len(entry.ids) for entry in tokens))
         model.served.check_available()
         self._check_backlog(model, request.deadline)  # again: many may have been tokenized at the same time
         job = Job(request, asyncio.get_running_loop().create_future(), instants)
@@ -168,20 +185,21 @@ class Engine:
             outputs = normalize(outputs)
         return _result(model.served, job, tokens, outputs, outputs)
 
-    def _find(self, name: str | None) -> LoadedModel:
+    def _find(self, name: str | None, version: int | None = None) -> LoadedModel:
         if name is None:
+            if not self._models:
+                raise _nothing_served()
             return self._models[0]
-        try:
-            return self._by_name[name]
-        except KeyError:
-            have = ", ".join(f"'{model.served.name}'" for model in self._models)
-            raise UnknownModelError(f"model '{name[:200]}' is not served here; served: {have}") from None
+        model = self._by_name.get(name)
+        if model is None:
+            have = ", ".join(f"'{model.served.name}'" for model in self._models) or "nothing at the moment"
+            raise UnknownModelError(f"model '{name[:200]}' is not served here; served: {have}")
+        if version is not None and version != model.served.version:
+            raise ReplacedError(f"version {version} of model '{name}' was replaced; send the request again", 1.0)
+        return model
 
-    def _check_size(self, tokens: list[Tokens]) -> None:
-        self._check_total(sum(len(entry.ids) for entry in tokens))
-
-    def _check_total(self, total: int) -> None:
-        most = self._config.max_request_tokens
+    def _check_total(self, model: LoadedModel, total: int) -> None:
+        most = model.settings.max_request_tokens or self._config.max_request_tokens
         if total > most:
             raise RequestTooLargeError(
                 f"the inputs hold {total} tokens; one request may hold {most}: send several requests"
@@ -200,6 +218,10 @@ class Engine:
         if model.tokenizer.pending_characters > _MOST_PENDING_CHARACTERS:
             return 1.0
         return model.served.retry_after_s(left_s)
+
+
+def _nothing_served() -> UnavailableError:
+    return UnavailableError("no model is served at the moment; try again later", 1.0)
 
 
 async def _in_time(job: Job, deadline: float | None) -> list[Float32Array]:
@@ -242,13 +264,5 @@ def _result(
         batches=job.batches,
         sequences=tokens,
         arrays=arrays,
+        version=served.version,
     )
-
-
-async def _wait_ready(served: ServedModel, replica: Replica) -> None:
-    while replica.state is not ReplicaState.READY:
-        if served.load_error is not None:
-            raise StartupError(f"model '{served.name}' cannot be loaded: {served.load_error}")
-        if replica.failed_starts >= _MOST_FAILED_STARTS:
-            raise StartupError(f"a worker of model '{served.name}' ends before it is ready; see the log above")
-        await asyncio.sleep(_POLL_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +15,20 @@ from ridgeline_server.engine.backlog import Backlog
 from ridgeline_server.engine.cost import CostTable, bundle_architecture
 from ridgeline_server.engine.facts import ModelFacts, read_facts
 from ridgeline_server.engine.model import BatchObserver, ServedModel
+from ridgeline_server.engine.replica import Replica, ReplicaState
 from ridgeline_server.engine.tokenization import TextTokenizer, TokenizerThreads
 from ridgeline_server.errors import StartupError
 from ridgeline_server.request import ModelInfo
 from ridgeline_server.runtimes.base import Plan
 from ridgeline_server.runtimes.selection import choose_plans
 
+_MOST_FAILED_STARTS = 2
+_POLL_S = 0.01
+
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LoadedModel:
     """A served model and its tokenizer.
 
@@ -42,6 +47,15 @@ class LoadedModel:
     def is_idle(self) -> bool:
         """True when every request that it took is answered."""
         return not (self.served.unanswered or self.tokenizer.pending_characters)
+
+    async def start(self) -> None:
+        """Start the replicas, one after another, so that each measures its peak undisturbed; return when all are ready.
+
+        Raises StartupError when the model cannot be loaded.
+        """
+        for replica in self.served.replicas:
+            replica.start()
+            await _wait_ready(self.served, replica)
 
     async def stop(self) -> None:
         """End workers and threads; what is still here gets an error."""
@@ -87,6 +101,15 @@ class LoadedModel:
         )
 
 
+async def _wait_ready(served: ServedModel, replica: Replica) -> None:
+    while replica.state is not ReplicaState.READY:
+        if served.load_error is not None:
+            raise StartupError(f"model '{served.name}' cannot be loaded: {served.load_error}")
+        if replica.failed_starts >= _MOST_FAILED_STARTS:
+            raise StartupError(f"a worker of model '{served.name}' ends before it is ready; see the log above")
+        await asyncio.sleep(_POLL_S)
+
+
 def load_models(config: ServerConfig, observe: BatchObserver) -> list[LoadedModel]:
     """Read, check and plan every model of the configuration.
 
@@ -118,7 +141,7 @@ def warn_of_shared_cores(model: ModelSettings, others: Sequence[ModelSettings]) 
             log.warning("model '%s' has no cores of its own, and may take those of '%s'", free.name, bound.name)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ReadModel:
     """A bundle that was read, checked and planned, and of which nothing runs yet."""
 

@@ -29,6 +29,7 @@ async def ask(engine: Engine, exchange: Exchange, info: ModelInfo, work: Work) -
         exchange.priority,
         work.reading,
         work.readout,
+        info.version,
     )
     result = await exchange.submit(engine, request)
     return await beside_loop(max(sum(result.tokens), work.finish_tokens), work.finish, result)

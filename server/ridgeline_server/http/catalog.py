@@ -14,7 +14,7 @@ _MAX_AGE_S = 1.0
 
 
 class Catalog:
-    """Facts of a model that do not change while it is served; at most a second old, and never missing a new name."""
+    """Facts of a version of a model, which do not change; at most a second old, and never missing a new name."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -37,9 +37,13 @@ class Catalog:
             return self._models[0]
         info = self._by_name.get(name)
         if info is None:
-            served = ", ".join(quote(model) for model in self._names[:8])
+            served = ", ".join(quote(model) for model in self._names[:8]) or "none at the moment"
             raise UnknownModelError(f"the model {quote(name)} is not served; served are: {served}")
         return info
+
+    def forget(self) -> None:
+        """Ask the engine again at the next look: models came, went, or were replaced."""
+        self._read = float("-inf")
 
     def models(self) -> list[ModelInfo]:
         """All served models, the first one first."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ridgeline_server.config import ServerConfig
-from ridgeline_server.errors import RequestError
+from ridgeline_server.errors import ReplacedError, RequestError
 from ridgeline_server.http.admission import Admission, CheckMedia, check_json
 from ridgeline_server.http.catalog import Catalog
 from ridgeline_server.http.connection import REPLY
@@ -94,6 +94,7 @@ class Door:
         self.app = app
         self.room = room
         self._admission = Admission(engine, catalog, config, room)
+        self._catalog = catalog
         self.budget = self._admission.budget
         self._exact = {route.path: route for route in routes if "{" not in route.path}
         self._patterns = [(route.pattern().fullmatch, route) for route in routes if "{" in route.path]
@@ -200,7 +201,12 @@ class Door:
                 body = await read_compressed(exchange, encoding, most, self.budget)
             if self._ledger is not None:
                 self._ledger.note_body(exchange, body)
-            return await route.handler(exchange, body)
+            try:
+                return await route.handler(exchange, body)
+            except ReplacedError:
+                # what was read of the body may not hold for the model's new version
+                self._catalog.forget()
+                return await route.handler(exchange, body)
         except asyncio.CancelledError:
             raise exchange.why_cancelled() from None
         finally:

@@ -63,9 +63,19 @@ class OpenAI:
         inputs = inputs_of(fields["input"], "input", self._config.max_client_batch_size, b"\\u0000" in body)
         info = self._catalog.find_able(model, embeddings.TASK.models, "embed texts")
         if type(inputs[0]) is list:
-            check_token_ids(inputs, "input", info.vocab_size, self._config.max_request_tokens)
+            check_token_ids(
+                inputs, "input", info.vocab_size, info.max_request_tokens or self._config.max_request_tokens
+            )
         if dimensions is None and info.default_prompt is None:
-            request = Request(info.name, inputs, None, exchange.read, exchange.deadline, priority=exchange.priority)
+            request = Request(
+                info.name,
+                inputs,
+                None,
+                exchange.read,
+                exchange.deadline,
+                priority=exchange.priority,
+                version=info.version,
+            )
             result = await exchange.submit(self._engine, request)
             rows = contiguous(result.outputs)
         else:

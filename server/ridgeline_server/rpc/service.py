@@ -14,6 +14,7 @@ from ridgeline_server.errors import (
     DeadlineError,
     InvalidInputError,
     OverloadedError,
+    ReplacedError,
     RequestError,
     UnavailableError,
     UnknownModelError,
@@ -153,6 +154,13 @@ class Service:
 
     async def _infer(self, request: Any, context: Any, caller: Caller | None) -> Any:
         received = time.monotonic()
+        try:
+            return await self._answer(request, context, caller, received)
+        except ReplacedError:
+            self._catalog.forget()
+            return await self._answer(request, context, caller, received)  # read again, for the new version
+
+    async def _answer(self, request: Any, context: Any, caller: Caller | None, received: float) -> Any:
         model = self._find(request.model_name, request.model_version)
         seconds = self._engine.retry_after(model.name)
         if seconds is not None:
@@ -169,12 +177,13 @@ class Service:
             work.normalize,
             reading=work.reading,
             readout=work.readout,
+            version=model.version,
         )
         result = await self._engine.submit(asked)
         if caller is not None:
             caller.allowance.charge(sum(result.tokens))
         outputs = await beside_loop(max(sum(result.tokens), work.finish_tokens), work.finish, result)
-        return response_of(model.name, metadata.VERSION, request.id, outputs)
+        return response_of(model.name, metadata.version_of(model), request.id, outputs)
 
     def _find(self, name: str, version: str) -> Any:
         model = self._catalog.find(name or None)

@@ -26,27 +26,41 @@ class Placement:
     device_share: float = 1.0
 
 
-def place(devices: Sequence[Device]) -> list[Placement]:
+def place(devices: Sequence[Device], own: tuple[int, ...] | None = None) -> list[Placement]:
     """A place for each replica, on devices of one kind: on the CPU they share what this process may use evenly.
 
-    Raises StartupError when there are fewer cores than CPU replicas, or when a GPU does not exist.
+    own: the CPUs that they may use alone, None = all that this process may use
+    Raises StartupError when there are fewer cores than CPU replicas, or when a GPU or a core does not exist.
     """
+    if own is not None:
+        check_cores(own)
     if devices[0].kind == "cuda":
-        return _on_gpus(devices)
-    cores = available_cores()
+        return _on_gpus(devices, own)
+    cores = available_cores() if own is None else min(available_cores(), len(own))
     if len(devices) > cores:
         raise StartupError(
             f"devices '{_names(devices)}' ask for {len(devices)} replicas, but there are {cores} cores; name fewer"
         )
     if len(devices) == 1:
-        return [Placement(devices[0], cores)]
+        return [Placement(devices[0], cores, own)]
     # A quota may allow less time than there are CPUs: then all of them are dealt out, and threads are what is short.
     threads = split_cpus(range(cores), len(devices))
-    cpus = split_cpus(usable_cpus(), len(devices))
+    cpus = split_cpus(own or usable_cpus(), len(devices))
     return [Placement(*each) for each in zip(devices, map(len, threads), cpus, strict=True)]
 
 
-def _on_gpus(devices: Sequence[Device]) -> list[Placement]:
+def check_cores(cores: Sequence[int]) -> None:
+    """Raises StartupError for CPUs that this process may not use."""
+    usable = usable_cpus()
+    missing = [core for core in cores if core not in usable]
+    if missing:
+        raise StartupError(
+            f"core{'s' * (len(missing) > 1)} {_numbers(missing)} cannot be used: this process may use "
+            f"{_numbers(usable)}; name some of these"
+        )
+
+
+def _on_gpus(devices: Sequence[Device], own: tuple[int, ...] | None) -> list[Placement]:
     names = cuda_devices()
     for device in devices:
         if device.index >= len(names):
@@ -55,8 +69,12 @@ def _on_gpus(devices: Sequence[Device]) -> list[Placement]:
                 f"device {device} does not exist: this machine has "
                 + (f"{have}; name one of these" if names else "no NVIDIA GPU that the driver shows; use --devices cpu")
             )
-    threads = max(1, available_cores() // len(devices))
-    return [Placement(device, threads, None, 1.0 / devices.count(device)) for device in devices]
+    threads = max(1, (available_cores() if own is None else min(available_cores(), len(own))) // len(devices))
+    return [Placement(device, threads, own, 1.0 / devices.count(device)) for device in devices]
+
+
+def _numbers(cores: Sequence[int]) -> str:
+    return ", ".join(map(str, sorted(cores)))
 
 
 def _names(devices: Sequence[Device]) -> str:

@@ -59,7 +59,7 @@ def choose_plans(bundle: Bundle, config: ServerConfig) -> list[Plan]:
     devices, left_out = parse_devices(config.devices), ""
     if devices is None:
         devices, left_out = auto_devices(bundle, config)
-    placements = place(devices)
+    placements = place(devices, config.cores)
     kind = devices[0].kind
     gpus = {device.index for device in devices} if kind == "cuda" else None
     tuning = find_tuning(bundle, config, placements)
@@ -216,7 +216,9 @@ def _tuned_plan(bundle: Bundle, tuning: Tuning, placement: Placement, why: str) 
 
 
 def _sharing(config: ServerConfig) -> str:
-    others = len(config.bundles) - 1
+    others = len(config.bundles) + len(config.models) - 1
+    if config.cores is not None:
+        return f"; on cores {', '.join(map(str, config.cores))}"
     if others < 1:
         return ""
     return f"; planned with the whole device, which it shares with {others} other bundle{'s' * (others > 1)}"

@@ -125,6 +125,8 @@ def _problem(tuning: Tuning, bundle: Bundle, digest: str, here: Machine, placeme
         return f"it names a plan that this bundle does not have; {_AGAIN}"
     if len(placements) > 1 and tuning.kind == "cpu":
         return f"it is for one replica on all cores, and {len(placements)} share them"
+    if placements[0].cores is not None and tuning.kind == "cpu":
+        return "it is for one replica on all cores, and this one has some of them alone"
     return None
 
 

@@ -58,7 +58,7 @@ class OpenInference:
             name: _parameters(entry.get("parameters"), f"outputs.{name}").get("binary_data") for name, entry in wanted
         }
         default = parameters.get("binary_data_output") is True
-        answer: dict[str, Any] = {"model_name": model.name, "model_version": metadata.VERSION}
+        answer: dict[str, Any] = {"model_name": model.name, "model_version": metadata.version_of(model)}
         if request_id:
             answer["id"] = request_id
         if exchange.wants_cost:

@@ -12,8 +12,6 @@ from ridgeline_server.request import ModelInfo
 
 SERVER = "ridgeline"
 EXTENSIONS = ("binary_tensor_data", "model_repository")
-# A served model has one version at a time.
-VERSION = "1"
 
 
 def server_version() -> str:
@@ -33,7 +31,7 @@ def model_metadata(model: ModelInfo) -> dict[str, Any]:
     """`GET /v2/models/{name}`."""
     return {
         "name": model.name,
-        "versions": [VERSION],
+        "versions": [version_of(model)],
         "platform": f"ridgeline_{model.runtime}",
         "inputs": _specs(inputs_of(model)),
         "outputs": _specs(outputs_of(model)),
@@ -45,7 +43,7 @@ def model_index(models: Sequence[ModelInfo]) -> list[dict[str, Any]]:
     return [
         {
             "name": model.name,
-            "version": VERSION,
+            "version": version_of(model),
             "state": "READY" if model.ready_replicas else "UNAVAILABLE",
             "reason": "; ".join(model.reasons),
         }
@@ -53,11 +51,17 @@ def model_index(models: Sequence[ModelInfo]) -> list[dict[str, Any]]:
     ]
 
 
+def version_of(model: ModelInfo) -> str:
+    """A served model has one version at a time."""
+    return str(model.version)
+
+
 def check_version(model: ModelInfo, wanted: str | None) -> None:
     """Raises UnknownModelError for a version that is not served; none and an empty one mean the latest."""
-    if wanted and wanted != VERSION:
+    present = version_of(model)
+    if wanted and wanted != present:
         raise UnknownModelError(
-            f"model '{model.name}' has no version {wanted[:40]!r}; it has: {VERSION}, or leave the version out"
+            f"model '{model.name}' has no version {wanted[:40]!r}; it has: {present}, or leave the version out"
         )
 
 

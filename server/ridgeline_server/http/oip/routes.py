@@ -28,7 +28,7 @@ _VERSION_PARAMETER: Schema = {
     "required": True,
     "description": "A version that GET /v2/models/{name} lists.",
     "schema": {"type": "string", "minLength": 1},
-    "example": metadata.VERSION,
+    "example": "1",
 }
 
 

@@ -144,7 +144,7 @@ def parse(
         ids = [entry for entry in given.inputs if type(entry) is list]
         if ids and task.needs_text:
             raise InvalidInputError(f"`{param}` holds token ids; {task.name} takes texts", param)
-        check_token_ids(ids, param, info.vocab_size, config.max_request_tokens)
+        check_token_ids(ids, param, info.vocab_size, info.max_request_tokens or config.max_request_tokens)
     return given
 
 

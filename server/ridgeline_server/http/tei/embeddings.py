@@ -65,6 +65,7 @@ class Embeddings(Handlers):
                 normalize,
                 exchange.priority,
                 truncation.reading,
+                version=info.version,
             )
             result = await exchange.submit(self._engine, request)
             rows = contiguous(result.outputs)
@@ -150,5 +151,7 @@ class Embeddings(Handlers):
     def _inputs(self, fields: dict[str, Any], info: ModelInfo, has_nul: bool) -> Inputs:
         inputs = inputs_of(fields["inputs"], "inputs", self._config.max_client_batch_size, has_nul)
         if type(inputs[0]) is list:
-            check_token_ids(inputs, "inputs", info.vocab_size, self._config.max_request_tokens)
+            check_token_ids(
+                inputs, "inputs", info.vocab_size, info.max_request_tokens or self._config.max_request_tokens
+            )
         return inputs

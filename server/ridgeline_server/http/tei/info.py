@@ -24,7 +24,7 @@ def describe(info: ModelInfo, config: ServerConfig) -> dict[str, object]:
         "max_batch_tokens": max_batch_tokens,
         "max_batch_requests": None,
         "max_client_batch_size": config.max_client_batch_size,
-        "auto_truncate": config.overlong == "truncate",
+        "auto_truncate": config.overlong == "truncate" if info.truncates is None else info.truncates,
         "tokenization_workers": len(os.sched_getaffinity(0)),
         "version": server_version(),
         "sha": None,

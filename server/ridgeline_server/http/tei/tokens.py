@@ -51,7 +51,7 @@ class Tokens(Handlers):
             given = "an array with a text" if type(value) is list else quote(value)
             raise InvalidInputError(f"`ids` is {given}; give an array of token ids, or an array of such arrays", "ids")
         ids: Any = inputs_of(value, "ids", self._config.max_client_batch_size, has_nul=False)
-        check_token_ids(ids, "ids", info.vocab_size, self._config.max_request_tokens)
+        check_token_ids(ids, "ids", info.vocab_size, info.max_request_tokens or self._config.max_request_tokens)
         exchange.model = info.name
         texts = await self._engine.decode(info.name, ids, is_unwanted is not False, exchange.deadline)
         return as_json(texts), [JSON]
