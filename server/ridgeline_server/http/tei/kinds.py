@@ -51,6 +51,6 @@ def check_reranks(info: ModelInfo) -> None:
 def _wrong(info: ModelInfo, what: str) -> WrongModelError:
     classes = f" of {len(info.labels)} classes" if info.labels else ""
     return WrongModelError(
-        f"model {what}: {quote(info.name)} is for {info.task}{classes}; ask it for that, or another model under "
-        "/models/{name}/…; GET /v1/models lists them"
+        f"model {what}: {quote(info.name)} is for {info.task}{classes}; ask it for that, or name another model: "
+        "GET /v1/models tells what each is for"
     )
