@@ -21,10 +21,7 @@ from ridgeline_server.engine.loading import LoadedModel, load_models
 from ridgeline_server.errors import StartupError
 from ridgeline_server.report.metrics import Metrics
 from ridgeline_server.report.report import Report
-from ridgeline_server.security.key_ring import KeyRing, load_key_ring
-from ridgeline_server.security.keys import KeyFileError
-from ridgeline_server.security.origins import check_origins
-from ridgeline_server.security.tls import Certificates, make_certificates
+from ridgeline_server.security.locks import Locks, load_locks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +39,6 @@ _MOST_FILES = 65_536
 _BACKLOG = 2048
 # How often it is looked whether gRPC is to stop.
 _POLL_S = 0.1
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 logger = logging.getLogger(__name__)
 
@@ -76,41 +72,6 @@ class _Stop:
             self.server.stop()
 
 
-@dataclass(frozen=True, slots=True)
-class _Locks:
-    """What of the door is in files that may change while the server runs."""
-
-    keys: KeyRing | None
-    tls: Certificates | None
-
-    def reload(self) -> None:
-        """Take up what changed; what cannot be used is told, and the old stays."""
-        try:
-            if self.keys is not None:
-                logger.info("API keys were read again: there are %d", self.keys.reload())
-        except KeyFileError as error:
-            logger.error("the API keys stay as they were: %s", error)
-        try:
-            if self.tls is not None:
-                self.tls.reload()
-                logger.info("the TLS certificate was read again")
-        except StartupError as error:
-            logger.error("the TLS certificate stays as it was: %s", error)
-
-
-def _load_keys(config: ServerConfig) -> KeyRing | None:
-    try:
-        keys = load_key_ring(config.api_keys)
-    except KeyFileError as error:
-        raise StartupError(str(error)) from None
-    if keys is None and config.host not in _LOOPBACK:
-        logger.warning(
-            "there are no API keys: whoever reaches %s may use the server; --api-keys or RIDGELINE_API_KEY locks it",
-            config.host,
-        )
-    return keys
-
-
 def run(config: ServerConfig, announce: Callable[[Started], None], log: JsonHandler | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain and return; a second signal ends the process at once.
 
@@ -120,15 +81,14 @@ def run(config: ServerConfig, announce: Callable[[Started], None], log: JsonHand
     log:      takes a line for each request
     Raises StartupError when the server cannot start.
     """
-    check_origins(config.cors_origins)
-    locks = _Locks(_load_keys(config), make_certificates(config.tls_cert, config.tls_key, config.tls_client_ca))
+    locks = load_locks(config)
     _allow_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_run(config, announce, locks, log))
 
 
 async def _run(
-    config: ServerConfig, announce: Callable[[Started], None], locks: _Locks, log: JsonHandler | None
+    config: ServerConfig, announce: Callable[[Started], None], locks: Locks, log: JsonHandler | None
 ) -> None:
     began = time.monotonic()
     report, metrics = Report(), Metrics()
@@ -178,7 +138,7 @@ async def _make_server(
     config: ServerConfig,
     report: Report,
     metrics: Metrics,
-    locks: _Locks,
+    locks: Locks,
     log: JsonHandler | None,
 ) -> HttpServer:
     """The HTTP server. Its libraries take a quarter of a second to import: the workers load meanwhile."""
@@ -190,7 +150,7 @@ async def _make_server(
     return HttpServer(door, config.drain_timeout_s, None if locks.tls is None else locks.tls.context)
 
 
-async def _start_rpc(engine: Engine, config: ServerConfig, metrics: Metrics, locks: _Locks) -> RpcServer | None:
+async def _start_rpc(engine: Engine, config: ServerConfig, metrics: Metrics, locks: Locks) -> RpcServer | None:
     """The gRPC server, listening; None when it is not asked for. Raises StartupError."""
     if config.grpc_port is None:
         return None

@@ -39,7 +39,7 @@ def test_the_routes_were_found() -> None:
     assert {"/", "/health", "/metrics", "/report", "/openapi.json", "/v1/embeddings", "/models/tiny/embed"} <= set(
         PATHS
     )
-    assert PUBLIC_PATHS <= set(PATHS)
+    assert set(PATHS) >= PUBLIC_PATHS
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/none", "/models/none/embed", "/v1/none", "/health/", "//health", "/Health"])
