@@ -37,7 +37,7 @@ from ridgeline_server.http.reply import as_base64, as_json, contiguous
 from ridgeline_server.report.metrics import Metrics
 from ridgeline_server.report.report import Report
 from ridgeline_server.request import Batch, BatchRecord, Instants, ModelInfo, Request, Result
-from ridgeline_server.sequences import Tokens
+from ridgeline_server.sequences import Encoding, Tokens
 from ridgeline_server.tasks.feature_extraction import normalize
 
 _KEYS = (b'"input"', b'"model"', b'"encoding_format"', b'"dimensions"', b'"user"')
@@ -65,6 +65,16 @@ class AnsweringEngine:
 
     async def submit(self, request: Request) -> Result:
         return self.result
+
+    async def tokenize(
+        self, name: str | None, texts: Sequence[str], special_tokens: bool, deadline: float | None = None
+    ) -> list[Encoding]:
+        raise AssertionError("nobody asks for tokens here")
+
+    async def decode(
+        self, name: str | None, ids: Sequence[list[int]], skip_special_tokens: bool, deadline: float | None = None
+    ) -> list[str]:
+        raise AssertionError("nobody asks for texts here")
 
     def models(self) -> list[ModelInfo]:
         return [self._info]

@@ -108,7 +108,7 @@ def read_proto(path: str | Path) -> Proto:
     """
     try:
         import onnx
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+        from google.protobuf.message import DecodeError
         from onnx import inliner
     except ImportError:
         raise GraphError("reading an ONNX graph needs the onnx package: pip install 'ridgeline[export]'") from None
