@@ -129,6 +129,7 @@ def test_a_long_refused_body_ends_a_tls_connection_after_its_answer(files: Files
             assert client.recv(65536).startswith(b"HTTP/1.1 413")
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_plain_http_and_old_tls_are_turned_away(files: Files) -> None:
     with serving(Server(), Certificates(files.cert, files.key, None)) as port:
         with pytest.raises((http.client.HTTPException, OSError)):
