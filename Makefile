@@ -24,6 +24,7 @@ serve: setup $(BUNDLE)/ridgeline.json
 
 test: setup
 	@tests/browser/install.sh
+	@PYTHON=$(PYTHON) tests/clients/install.sh
 	$(BIN)/pytest -m "not gpu"
 
 # The kernels' tests and compile sweep with the oldest Triton that is supported, in an environment of its own; its

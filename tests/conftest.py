@@ -10,7 +10,7 @@ if not os.path.exists("/dev/nvidiactl"):
 # Before torch is imported: between two ops its threads spin, which costs much where they are more than free cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,6 +91,16 @@ def tiny_exports(
         return made[name, task]
 
     return exported
+
+
+@pytest.fixture(scope="session")
+def task_bundles(
+    tmp_path_factory: pytest.TempPathFactory, tiny_exports: Callable[[str, str], Exported], texts_file: Path
+) -> Mapping[str, Exported]:
+    """Tiny models of every other task than the default model's, and their bundles, by a short name."""
+    from tests.task_bundles import make_task_bundles
+
+    return make_task_bundles(tiny_exports, texts_file, tmp_path_factory.mktemp("tasks"))
 
 
 @pytest.fixture(scope="session")

@@ -71,7 +71,7 @@ def running_server(*arguments: str) -> Iterator[RunningServer]:
 def _wait_url(process: subprocess.Popen[str], log: Path) -> str:
     end = time.monotonic() + _START_S
     while time.monotonic() < end and process.poll() is None:
-        if found := re.search(r"Ready in .* at (http://\S+?)\. ", log.read_text()):
+        if found := re.search(r"Ready in .* at (http://\S+?)[,.] ", log.read_text()):
             return found[1]
         time.sleep(0.02)
     raise AssertionError(f"the server did not start:\n{log.read_text()}")
