@@ -65,6 +65,9 @@ class ServerConfig:
     grpc_port:              port of the Open Inference Protocol over gRPC, None = it is not served
     log_format:             JSON also logs a line for each request
     log_texts:              the log may hold the beginnings of what users send
+    cache_bytes:            memory for answers that are kept, 0 = none are
+    otlp_endpoint:          URL that traces are sent to by OTLP over HTTP, None = there are none
+    trace_ratio:            share of the requests that are traced, where their senders do not say
     models:                 models beside the bundles, with settings of their own
     model_repository:       directory of the bundles that admins may load while the server runs, None = they may not
     cores:                  of one model's configuration, see ModelSettings
@@ -96,6 +99,9 @@ class ServerConfig:
     grpc_port: int | None = None
     log_format: LogFormat = LogFormat.TEXT
     log_texts: bool = False
+    cache_bytes: int = 0
+    otlp_endpoint: str | None = None
+    trace_ratio: float = 1.0
     models: tuple[ModelSettings, ...] = ()
     model_repository: Path | None = None
     cores: tuple[int, ...] | None = None

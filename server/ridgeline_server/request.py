@@ -74,6 +74,8 @@ class Result:
     sequences:    what was read of the inputs, in their order
     arrays:       what was kept of the model's answer to each sequence, float32; see Readout
     version:      the model's version that answered
+    cached:       inputs whose answers were there, and those that were computed: `flops` and `batches` are of these
+                  alone. None = answers are not kept
     """
 
     model: str
@@ -86,6 +88,23 @@ class Result:
     sequences: Sequence[Tokens] = ()
     arrays: Sequence[Float32Array] | Float32Array = ()
     version: int = 1
+    cached: tuple[int, int] | None = None
+
+
+@dataclass(slots=True)
+class CacheCounts:
+    """What became of a model's inputs where answers are kept.
+
+    hits, misses: inputs of answered requests whose answers were there, or were computed
+    entries, held_bytes: answers that are held, and what they take
+    evictions:    answers that had to go for others
+    """
+
+    hits: int = 0
+    misses: int = 0
+    entries: int = 0
+    held_bytes: int = 0
+    evictions: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,11 @@ from typing import TypeVar
 import numpy as np
 
 from ridgeline_server.config import Overlong, ServerConfig
+from ridgeline_server.engine.cache import AnswerCache
 from ridgeline_server.engine.job import Item, Job
 from ridgeline_server.engine.loading import LoadedModel
 from ridgeline_server.engine.model import ServedModel
+from ridgeline_server.engine.recall import Recall
 from ridgeline_server.errors import (
     TOO_LATE,
     DeadlineError,
@@ -25,7 +27,7 @@ from ridgeline_server.errors import (
     UnavailableError,
     UnknownModelError,
 )
-from ridgeline_server.request import Instants, ModelInfo, Request, Result
+from ridgeline_server.request import BatchRecord, Instants, ModelInfo, Request, Result
 from ridgeline_server.sequences import READOUTS, Encoding, Float32Array, Readout, ReadoutKind, Tokens
 from ridgeline_server.tasks.feature_extraction import normalize
 
@@ -35,12 +37,16 @@ _T = TypeVar("_T")
 
 
 class Engine:
-    """Answers requests. All methods are called from one event loop."""
+    """Answers requests. All methods are called from one event loop.
+
+    cache: None = answers are not kept
+    """
 
     def __init__(self, models: Sequence[LoadedModel], config: ServerConfig) -> None:
         self._models = list(models)
         self._by_name = {model.served.name: model for model in models}
         self._config = config
+        self.cache = AnswerCache(config.cache_bytes) if config.cache_bytes else None
 
     async def start(self) -> None:
         """Start all replicas, one after another, so that each measures its peak undisturbed; return when all are ready.
@@ -67,6 +73,8 @@ class Engine:
         else:
             self._models[self._models.index(replaced)] = model
         self._by_name[model.served.name] = model
+        if self.cache is not None:
+            self.cache.forget(model.served.name)
         return replaced
 
     def take_out(self, name: str) -> LoadedModel:
@@ -74,6 +82,8 @@ class Engine:
         model = self._find(name)
         self._models.remove(model)
         del self._by_name[name]
+        if self.cache is not None:
+            self.cache.forget(name)
         return model
 
     async def submit(self, request: Request) -> Result:
@@ -169,21 +179,52 @@ class Engine:
         if truncate is None:
             truncate = (model.settings.overlong or self._config.overlong) is Overlong.TRUNCATE
         check_readout(model.served.name, model.served.bundle.manifest.task, request.readout)
+        if self.cache is not None:
+            return await self._answer_from(self.cache, model, request, truncate, instants)
         tokens = await model.tokenizer.encode(request.inputs, truncate, request.deadline, request.reading)
         instants.tokenized = time.monotonic()
         self._check_total(model, sum(len(entry.ids) for entry in tokens))
+        job = self._enqueue(model, request, tokens, instants)
+        arrays = await _in_time(job, request.deadline)
+        return _result(model.served, request, instants, tokens, arrays, job.batches)
+
+    def _enqueue(self, model: LoadedModel, request: Request, tokens: list[Tokens], instants: Instants) -> Job:
         model.served.check_available()
         self._check_backlog(model, request.deadline)  # again: many may have been tokenized at the same time
         job = Job(request, asyncio.get_running_loop().create_future(), instants)
         job.items = [Item(job, index, entry) for index, entry in enumerate(tokens)]
         model.served.enqueue(job)
-        arrays = await _in_time(job, request.deadline)
-        if request.readout is not None and request.readout.kind is not ReadoutKind.VECTOR:
-            return _result(model.served, job, tokens, _NO_VECTORS, arrays)
-        outputs = arrays[0][np.newaxis] if len(arrays) == 1 else np.stack(arrays)
-        if model.served.bundle.manifest.normalize if request.normalize is None else request.normalize:
-            outputs = normalize(outputs)
-        return _result(model.served, job, tokens, outputs, outputs)
+        return job
+
+    async def _answer_from(
+        self, cache: AnswerCache, model: LoadedModel, request: Request, truncate: bool, instants: Instants
+    ) -> Result:
+        """As without a cache, but for what is kept of the inputs' answers."""
+        served = model.served
+        keys = cache.keys(served, request.inputs, truncate, request.reading, request.readout)
+        recall = Recall(cache, keys, request.inputs)
+        encode = partial(model.tokenizer.encode, truncate=truncate, deadline=request.deadline, reading=request.reading)
+        try:
+            tokens = await encode(recall.missing) if recall.missing else []
+        except InvalidInputError:
+            if recall.hits:  # the refusal names the input by its number in the whole request
+                await encode(request.inputs)
+            raise
+        instants.tokenized = time.monotonic()
+        self._check_total(model, recall.read(tokens))
+        flops = 0.0
+        batches: list[BatchRecord] = []
+        if tokens:
+            job = self._enqueue(model, request, tokens, instants)
+            recall.take(await _in_time(job, request.deadline))
+            flops, batches = served.costs.sequences([len(entry.ids) for entry in tokens]), job.batches
+            if self._by_name.get(served.name) is model:  # else its answers are of no use to anybody
+                recall.keep(served.name)
+        else:
+            instants.started = instants.finished = instants.tokenized
+        cached = (recall.hits, len(recall.missing))
+        cache.count(served.name, *cached)
+        return _result(served, request, instants, *recall.answer(), batches, flops, cached)
 
     def _find(self, name: str | None, version: int | None = None) -> LoadedModel:
         if name is None:
@@ -248,21 +289,34 @@ def check_readout(model: str, task: str, readout: Readout | None) -> None:
 
 def _result(
     served: ServedModel,
-    job: Job,
+    request: Request,
+    instants: Instants,
     tokens: list[Tokens],
-    outputs: Float32Array,
-    arrays: Sequence[Float32Array] | Float32Array,
+    arrays: list[Float32Array],
+    batches: Sequence[BatchRecord],
+    flops: float | None = None,
+    cached: tuple[int, int] | None = None,
 ) -> Result:
+    """flops: None = of all tokens"""
     lengths = [len(entry.ids) for entry in tokens]
+    kept: Sequence[Float32Array] | Float32Array
+    if request.readout is not None and request.readout.kind is not ReadoutKind.VECTOR:
+        outputs, kept = _NO_VECTORS, arrays
+    else:
+        outputs = arrays[0][np.newaxis] if len(arrays) == 1 else np.stack(arrays)
+        if served.bundle.manifest.normalize if request.normalize is None else request.normalize:
+            outputs = normalize(outputs)
+        kept = outputs
     return Result(
         model=served.name,
         outputs=outputs,
         tokens=lengths,
         truncated=sum(entry.is_truncated for entry in tokens),
-        flops=served.costs.sequences(lengths),
-        instants=job.instants,
-        batches=job.batches,
+        flops=served.costs.sequences(lengths) if flops is None else flops,
+        instants=instants,
+        batches=batches,
         sequences=tokens,
-        arrays=arrays,
+        arrays=kept,
         version=served.version,
+        cached=cached,
     )

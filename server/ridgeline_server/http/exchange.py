@@ -109,6 +109,8 @@ class Exchange(Waiter):
         headers = [(b"server-timing", timing), (b"x-request-id", request_id), *self.also]
         if result is not None and result.truncated:
             headers.append((b"x-truncated", b"%d" % result.truncated))
+        if result is not None and result.cached is not None:
+            headers.append((b"x-cache", b"hits=%d, misses=%d" % result.cached))
         if self.caller is not None:
             headers += self.caller.allowance.headers()
         return headers
