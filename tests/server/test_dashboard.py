@@ -35,6 +35,11 @@ def run(awaitable: Coroutine[Any, Any, httpx.Response]) -> httpx.Response:
     return asyncio.run(awaitable)
 
 
+def tell_all(history: History, since: int) -> Any:
+    """What is told of a server without models."""
+    return tell(history, [], since, lambda info: [])
+
+
 def asked_for() -> list[str]:
     """Every file that the pages and their modules load."""
     pages = get("/").text + get("/docs").text
@@ -132,6 +137,7 @@ def test_the_data_tells_of_models_replicas_and_why() -> None:
     (model,) = told["models"]
     assert told["is_ready"] is True and told["reasons"] == []
     assert (model["why"], model["queued_sequences"], model["batch_flops_per_s"]) == ("it is fast", 2, 1e12)
+    assert model["tasks"] == ["feature-extraction", "token-embeddings", "sentence-similarity"]
     (shown,) = model["replicas"]
     assert (shown["state"], shown["pid"], shown["restarts"]) == ("ready", 4321, 2) and "roofline" not in shown
     assert model["roofline"]["flops"] == [1e9, 8e9] and model["roofline"]["bound"] == ["overhead", "memory"]
@@ -163,7 +169,7 @@ def test_rates_percentiles_and_shares_are_those_of_the_load() -> None:
         history.record_request(clock.now, 429, 0.0)
         history.record_batch(batch_record())
     clock.now = 1020.0
-    told: Any = tell(history, [], 0)
+    told: Any = tell_all(history, 0)
     window, slots, batches = told["window"], told["slots"], told["batches"]
     assert (window["seconds"], window["requests_per_s"], window["refused_per_s"]) == (10.0, 10.0, 1.0)
     assert (window["texts_per_s"], window["tokens_per_s"]) == (4.0, 60.0)
@@ -181,15 +187,15 @@ def test_only_what_is_new_is_told() -> None:
     history.record_request(clock.now, 200, 0.1)
     history.record_batch(batch_record())
     clock.now = 1002.5
-    first: Any = tell(history, [], 0)
+    first: Any = tell_all(history, 0)
     assert len(first["slots"]["requests_per_s"]) == 1 and len(first["batches"]["rows"]) == 1
-    again: Any = tell(history, [], first["next"])
+    again: Any = tell_all(history, first["next"])
     assert again["slots"] == {} and again["batches"]["rows"] == []
     clock.now += 2 * SLOT_S
-    later: Any = tell(history, [], first["next"])
+    later: Any = tell_all(history, first["next"])
     # nothing happened: rates are 0, and what has no value is null
     assert later["slots"]["requests_per_s"] == [0.0, 0.0] and later["slots"]["p50_s"] == [None, None]
-    rebooted: Any = tell(history, [], first["next"] + 10**6)
+    rebooted: Any = tell_all(history, first["next"] + 10**6)
     assert len(rebooted["slots"]["requests_per_s"]) == 3
 
 
@@ -199,7 +205,7 @@ def test_an_answer_is_small_however_many_batches_ran() -> None:
     for index in range(5000):
         history.record_batch(batch_record(rows=index))
     clock.now += SLOT_S
-    told: Any = tell(history, [], 0)
+    told: Any = tell_all(history, 0)
     rows = told["batches"]["rows"]
     assert MOST_POINTS / 2 < len(rows) <= MOST_POINTS and rows == sorted(rows) and rows[-1] > 4950
 

@@ -112,6 +112,7 @@ def test_it_plots_the_servers_own_figures_under_load(page: Chromium, server: Run
     # the roofline itself: FLOPs over the peak that the server measured
     line = page.run("return document.getElementById('roofline-plot').data[0]")
     assert [x / y for x, y in zip(line["x"], line["y"], strict=True)] == pytest.approx([asking.peak_flops_per_s] * 2)
+    assert page.text("#roofline-key").split("\n")[:2] == ["roofline", "measured batches"]
     assert page.text("#mfu").endswith("%") and "p99" in page.text("#latency-beside")
 
 

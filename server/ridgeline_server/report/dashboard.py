@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from math import isfinite
 
@@ -16,10 +16,13 @@ MOST_POINTS = 240
 _SHARES = (0.5, 0.9, 0.99)
 
 
-def tell(history: History, models: Sequence[ModelInfo], since: int) -> dict[str, object]:
+def tell(
+    history: History, models: Sequence[ModelInfo], since: int, tasks_of: Callable[[ModelInfo], list[str]]
+) -> dict[str, object]:
     """Everything that changes.
 
-    since: `next` of the answer before, 0 = everything there is; slots from there on are told
+    since:    `next` of the answer before, 0 = everything there is; slots from there on are told
+    tasks_of: names of the tasks that can be asked of a model
     """
     running = history.now()
     first = max(since if since <= running else 0, running - SLOTS, history.first)
@@ -29,7 +32,7 @@ def tell(history: History, models: Sequence[ModelInfo], since: int) -> dict[str,
         "window": _window(history, running),
         "slots": _columns(first, running, history.slots(first)),
         "batches": _points(history.batches(first)),
-        "models": [_model(info) for info in models],
+        "models": [{**_model(info), "tasks": tasks_of(info)} for info in models],
     }
 
 
@@ -112,8 +115,10 @@ def _model(info: ModelInfo) -> dict[str, object]:
     replicas = info.replica_infos
     return {
         "name": info.name,
+        "version": info.version,
         "model_id": info.model_id,
         "task": info.task,
+        "mask_token": info.mask_token,
         "dim": info.dim,
         "max_tokens": info.max_tokens,
         "variant": info.variant,

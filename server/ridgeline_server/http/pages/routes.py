@@ -19,6 +19,8 @@ from ridgeline_server.http.schemas import Schema
 from ridgeline_server.http.waiting import STOPPING, WaitingRoom
 from ridgeline_server.report.dashboard import tell
 from ridgeline_server.report.history import History
+from ridgeline_server.request import ModelInfo
+from ridgeline_server.tasks.registry import TASKS
 
 # The plotting library sets styles from its code; nothing else is inline, and nothing comes from elsewhere.
 _POLICY = (
@@ -64,7 +66,7 @@ def add_dashboard(app: FastAPI, engine: Engine, room: WaitingRoom, history: Hist
             "uptime_s": history.uptime_s,
             "is_ready": engine.is_ready() and not room.is_closed,
             "reasons": [STOPPING] if room.is_closed else reasons,
-            **tell(history, models, _since(request.query_params.get("since"))),
+            **tell(history, models, _since(request.query_params.get("since")), _tasks_of),
         }
         headers = {**_SAFE, "cache-control": "no-store"}
         return Response(orjson.dumps(told), media_type="application/json", headers=headers)
@@ -86,6 +88,10 @@ def add_dashboard(app: FastAPI, engine: Engine, room: WaitingRoom, history: Hist
         },
         openapi_extra={"parameters": [_SINCE]},
     )
+
+
+def _tasks_of(info: ModelInfo) -> list[str]:
+    return [task.name for task in TASKS.values() if task.is_for(info)]
 
 
 _OBJECT: Schema = {"type": "object"}

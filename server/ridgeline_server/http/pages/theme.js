@@ -1,10 +1,14 @@
 // Colours of the style sheet, for the plots; they follow the system's light or dark mode.
 
+// Colours of models in the style sheet; then they begin again.
+export const HUES = 8;
 const NAMES = ["card", "text", "muted", "line", "grid", "blue", "sky", "teal", "amber", "violet", "red", "grey"];
 
+// `models` has those of models, in their order.
 export function colours() {
   const style = getComputedStyle(document.documentElement);
-  return Object.fromEntries(NAMES.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+  const read = (name) => style.getPropertyValue(`--${name}`).trim();
+  return { ...Object.fromEntries(NAMES.map((name) => [name, read(name)])), models: Array.from({ length: HUES }, (_, place) => read(`model-${place + 1}`)) };
 }
 
 // The colour, "#rrggbb", with a share of opacity.

@@ -3,6 +3,9 @@
 import { byId, write, writeFigure } from "./dom.js";
 import { age, count, digits, duration, percent, quantity } from "./format.js";
 
+// Names of models for which there is room at the top.
+const MOST_NAMES = 8;
+
 export function showTiles(told) {
   const window = told.window;
   const share = (value) => (value === null ? ["–", ""] : [percent(value), "%"]);
@@ -17,8 +20,16 @@ export function showTiles(told) {
   const sum = (name) => told.models.reduce((total, model) => total + model[name], 0);
   writeFigure("waiting", [digits(sum("queued_sequences")), "texts"]);
   write("waiting-beside", window.refused_per_s ? `${digits(window.refused_per_s)} refused/s` : `${count(sum("queued_tokens"))} tokens`);
-  byId("plan").textContent = told.models.map((model) => `${model.name}, ${model.variant} on ${model.runtime}`).join(" · ");
+  byId("plan").textContent = plans(told.models);
   write("clock", `Up for ${age(told.uptime_s)}. Figures are of the last ${digits(window.seconds)} s, plots of five minutes.`);
+}
+
+// Of a model or two the plans, of more the names alone.
+function plans(models) {
+  if (models.length < 3) return models.map((model) => `${model.name}, ${model.variant} on ${model.runtime}`).join(" · ");
+  const names = models.slice(0, MOST_NAMES).map((model) => model.name);
+  const more = models.length > MOST_NAMES ? ` and ${models.length - MOST_NAMES} more` : "";
+  return `${models.length} models: ${names.join(", ")}${more}`;
 }
 
 // Both percentiles, with the unit once where they share it.
