@@ -5,6 +5,7 @@ RequestError
 │   ├── InputTooLongError  413      more tokens than the model takes, and truncation was refused
 │   └── RequestTooLargeError 413    more tokens than one request may hold
 ├── UnknownModelError      404      no such model is served
+├── LoadError              400      the model that an admin asks for cannot be loaded; what was served stays
 ├── ConflictError          409      what is asked for is under way already
 ├── OverloadedError        429      the queue is full; try again after `retry_after_s`
 ├── UnavailableError       503      no replica can serve; try again after `retry_after_s`
@@ -46,6 +47,10 @@ class RequestTooLargeError(InvalidInputError):
 
 class UnknownModelError(RequestError):
     """No model of that name is served."""
+
+
+class LoadError(RequestError):
+    """A model cannot be loaded at run time."""
 
 
 class ConflictError(RequestError):

@@ -179,6 +179,7 @@ _PARSERS: dict[str, Callable[[object], Any]] = {
     "max_age_s": _seconds,
     "tuned": _flag,
 }
+SETTINGS = tuple(_PARSERS)
 
 
 def _show(value: object) -> str:

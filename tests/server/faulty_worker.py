@@ -70,7 +70,7 @@ class FaultyRuntime:
         return 1e9
 
     def _misbehave(self, ids: set[int]) -> None:
-        if SLOW in ids:
+        if SLOW in ids or self._plan.variant == "lagging":
             time.sleep(SLOW_S)
         if RAISE in ids:
             raise RuntimeError("bad token")

@@ -181,6 +181,7 @@ def read_model(model: ModelSettings, config: ServerConfig) -> ReadModel:
     """
     path = model.bundle
     try:
+        path = path.resolve()  # what a link leads to stays this version's, wherever it leads later
         bundle = read_bundle(path)
         created = int((path / MANIFEST_NAME).stat().st_mtime)
         plans = choose_plans(bundle, config)

@@ -82,6 +82,11 @@ class ServedModel:
         self.replicas = [Replica(index, Load(plan, pooling), self, worker_command) for index, plan in enumerate(plans)]
 
     @property
+    def is_stopped(self) -> bool:
+        """True when its workers have ended, or are about to."""
+        return self._is_stopped
+
+    @property
     def unanswered(self) -> int:
         """Requests that were taken in and have no answer yet."""
         return self._requests

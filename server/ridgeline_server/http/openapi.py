@@ -18,9 +18,10 @@ _ERROR_SCHEMAS = {
 _ERRORS = {
     400: "The request is malformed: what, what is allowed, what to do",
     401: "There is no API key, or one that is not known",
-    403: "The API key is none of an admin",
+    403: "The API key is none of an admin, or what is asked for is switched off",
     404: "No such model is served",
     408: "The body was not there in time",
+    409: "A model of this name is being loaded already",
     413: "The body is too large, or holds too many inputs, too long ones or too many tokens",
     415: "The content type is not application/json",
     422: "A field has a wrong value",

@@ -30,4 +30,4 @@ def ready(engine: Engine, room: WaitingRoom) -> dict[str, object]:
         for info in infos
         if info.reasons or not info.ready_replicas
     ]
-    raise UnavailableError(". ".join(waiting) or "no model is loaded yet", 1.0)
+    raise UnavailableError(". ".join(waiting) or "no model is served at the moment", 1.0)

@@ -49,6 +49,9 @@ def _models(models: Sequence[ModelInfo]) -> Iterable[Metric]:
         ("model", "model_id", "variant", "runtime", "precision", "device"),
         (((m.name, m.model_id, m.variant, m.runtime, m.precision, m.device), 1) for m in models),
     )
+    yield _gauge(
+        "model_version", "Counts what was loaded under the name", label, (((m.name,), m.version) for m in models)
+    )
     yield _gauge("queue_sequences", "Sequences waiting", label, (((m.name,), m.queued_sequences) for m in models))
     yield _gauge("queue_tokens", "Tokens waiting", label, (((m.name,), m.queued_tokens) for m in models))
     yield _gauge("replicas", "Replicas configured", label, (((m.name,), m.replicas) for m in models))

@@ -40,6 +40,10 @@ class Report:
         """Take in the measured peak of a replica, None when there is none."""
         self._peaks[model, replica, precision] = peak_flops_per_s
 
+    def forget_peaks(self) -> None:
+        """Models came or went: the peaks of those that are there are recorded anew."""
+        self._peaks.clear()
+
     def read_models(self, models: Callable[[], list[ModelInfo]]) -> None:
         """Tell of queues and replicas too, as they are when somebody asks."""
         self._models = models

@@ -60,6 +60,11 @@ class KeyRing:
         self._entries = [(key.digest, callers[key.name]) for key in keys]
         return len(keys)
 
+    @property
+    def has_admin(self) -> bool:
+        """Whether a key is an admin's."""
+        return any(caller.is_admin for caller in self._callers.values())
+
     def find(self, secret: bytes) -> Caller | None:
         """Whose key it is. All keys are compared, each in constant time: how long it takes tells nothing."""
         if len(secret) > _MOST_BYTES:
