@@ -11,14 +11,19 @@ import signal
 import socket
 import time
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import uvloop
 
 from ridgeline_server.engine.engine import Engine
-from ridgeline_server.engine.loading import LoadedModel, load_models
+from ridgeline_server.engine.fleet import Fleet
+from ridgeline_server.engine.loading import load_models
+from ridgeline_server.engine.repository import Repository
 from ridgeline_server.errors import StartupError
+from ridgeline_server.report.cache import CacheMetrics
 from ridgeline_server.report.metrics import Metrics
 from ridgeline_server.report.report import Report
 from ridgeline_server.security.locks import Locks, load_locks
@@ -29,11 +34,14 @@ if TYPE_CHECKING:
     from ridgeline_server.config import ServerConfig
     from ridgeline_server.http.server import HttpServer
     from ridgeline_server.logs import JsonHandler
+    from ridgeline_server.report.tracing import Tracing
     from ridgeline_server.request import BatchRecord, ModelInfo
     from ridgeline_server.rpc.server import RpcServer
 
 # Workers that have not ended by then end with this process, which holds the other ends of their sockets.
 _STOP_S = 3.0
+# For sending the last traces, after everything else.
+_TRACES_S = 3.0
 _MOST_FILES = 65_536
 # Connections that the kernel holds until they are accepted.
 _BACKLOG = 2048
@@ -61,6 +69,7 @@ class Started:
 class _Stop:
     """What a signal does: the first one drains the server, if there is one by then; the second ends the process."""
 
+    fleet: Fleet
     server: HttpServer | None = None
     is_asked: bool = False
 
@@ -68,6 +77,7 @@ class _Stop:
         if self.is_asked or (self.server is not None and self.server.should_exit):
             os._exit(128 + number)
         self.is_asked = True
+        self.fleet.close()
         if self.server is not None:
             self.server.stop()
 
@@ -83,12 +93,34 @@ def run(config: ServerConfig, announce: Callable[[Started], None], log: JsonHand
     """
     locks = load_locks(config)
     _allow_connections()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(config, announce, locks, log))
+    tracing = _make_tracing(config)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(config, announce, locks, log, tracing))
+    finally:
+        if tracing is not None:
+            tracing.close(_TRACES_S)
+
+
+def _make_tracing(config: ServerConfig) -> Tracing | None:
+    """What takes the spans of requests, None when nobody asks for them. Raises StartupError."""
+    if config.otlp_endpoint is None:
+        return None
+    try:
+        from ridgeline_server.report.tracing import make_tracing
+    except ImportError as error:
+        raise StartupError(
+            f"--otlp-endpoint needs a package that is missing ({error}); run: pip install 'ridgeline[otel]'"
+        ) from error
+    return make_tracing(config.otlp_endpoint, config.trace_ratio, version("ridgeline"))
 
 
 async def _run(
-    config: ServerConfig, announce: Callable[[Started], None], locks: Locks, log: JsonHandler | None
+    config: ServerConfig,
+    announce: Callable[[Started], None],
+    locks: Locks,
+    log: JsonHandler | None,
+    tracing: Tracing | None,
 ) -> None:
     began = time.monotonic()
     report, metrics = Report(), Metrics()
@@ -97,27 +129,35 @@ async def _run(
         report.record_batch(record)
         metrics.record_batch(record)
 
-    models = load_models(config, observe)
-    engine = Engine(models, config)
+    repository = None if config.model_repository is None else Repository(config.model_repository)
+    if repository is not None and not (locks.keys and locks.keys.has_admin):
+        logger.warning("no key is an admin's, so that nobody can load models: RIDGELINE_ADMIN_KEY makes one")
+    engine = Engine(load_models(config, observe), config)
+    fleet = Fleet(engine, config, observe)
+    fleet.watch(partial(_record_peaks, engine, report))
+    if engine.cache is not None:
+        metrics.registry.register(CacheMetrics(engine.cache.counts, config.cache_bytes))
     with _listen(config) as listener:
-        stop = _Stop()
+        stop = _Stop(fleet)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop, number)
         if locks.keys is not None or locks.tls is not None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, locks.reload)
-        starting = asyncio.create_task(engine.start())
+        starting = asyncio.create_task(fleet.start())
         try:
-            server = stop.server = await _make_server(engine, config, report, metrics, locks, log)
+            server = stop.server = await _make_server(
+                engine, config, report, metrics, locks, log, tracing, fleet, repository
+            )
             if stop.is_asked:
                 return
-            rpc = await _start_rpc(engine, config, metrics, locks)
+            rpc = await _start_rpc(engine, config, metrics, locks, tracing, fleet)
             serving = asyncio.create_task(_serve(server, listener, rpc, config.drain_timeout_s))
             try:
                 await asyncio.wait([serving, starting], return_when=asyncio.FIRST_COMPLETED)
                 if starting.done():
                     starting.result()
-                    _record_peaks(models, report)
-                    why = [model.served.plan.why for model in models]
+                    _record_peaks(engine, report)
+                    why = [model.served.plan.why for model in engine.loaded]
                     # What is loaded by now stays: the garbage collector need not look at it while requests wait.
                     gc.collect()
                     gc.freeze()
@@ -126,11 +166,12 @@ async def _run(
                     announce(Started(url, engine.models(), why, time.monotonic() - began, rpc_port))
                     await serving
             finally:
+                fleet.close()
                 server.stop()
                 await serving
         finally:
             starting.cancel()
-            await _stop(engine)
+            await _stop(fleet)
 
 
 async def _make_server(
@@ -140,17 +181,33 @@ async def _make_server(
     metrics: Metrics,
     locks: Locks,
     log: JsonHandler | None,
+    tracing: Tracing | None,
+    fleet: Fleet,
+    repository: Repository | None,
 ) -> HttpServer:
     """The HTTP server. Its libraries take a quarter of a second to import: the workers load meanwhile."""
     await asyncio.to_thread(import_module, "ridgeline_server.http.app")
+    from ridgeline_server.http.admin import Administration
     from ridgeline_server.http.app import create_app
     from ridgeline_server.http.server import HttpServer
 
-    door = create_app(engine, config, report, metrics, keys=locks.keys, log=log)
+    administration = None if repository is None else Administration(fleet, repository)
+    door = create_app(
+        engine,
+        config,
+        report,
+        metrics,
+        keys=locks.keys,
+        log=log,
+        tracing=tracing,
+        administration=administration,
+    )
     return HttpServer(door, config.drain_timeout_s, None if locks.tls is None else locks.tls.context)
 
 
-async def _start_rpc(engine: Engine, config: ServerConfig, metrics: Metrics, locks: Locks) -> RpcServer | None:
+async def _start_rpc(
+    engine: Engine, config: ServerConfig, metrics: Metrics, locks: Locks, tracing: Tracing | None, fleet: Fleet
+) -> RpcServer | None:
     """The gRPC server, listening; None when it is not asked for. Raises StartupError."""
     if config.grpc_port is None:
         return None
@@ -163,7 +220,9 @@ async def _start_rpc(engine: Engine, config: ServerConfig, metrics: Metrics, loc
         ) from error
     from ridgeline_server.http.catalog import Catalog
 
-    service = Service(engine, Catalog(engine), config, metrics, locks.keys)
+    catalog = Catalog(engine)
+    fleet.watch(catalog.forget)
+    service = Service(engine, catalog, config, metrics, locks.keys, tracing)
     credentials = None
     if config.tls_cert is not None:
         credentials = credentials_of(config.tls_cert, config.tls_key, config.tls_client_ca)
@@ -182,15 +241,16 @@ async def _serve(server: HttpServer, listener: socket.socket, rpc: RpcServer | N
     await serving
 
 
-async def _stop(engine: Engine) -> None:
+async def _stop(fleet: Fleet) -> None:
     try:
-        await asyncio.wait_for(engine.stop(), _STOP_S)
+        await asyncio.wait_for(fleet.stop(), _STOP_S)
     except TimeoutError:
         logger.warning("the workers did not end within %g s", _STOP_S)
 
 
-def _record_peaks(models: list[LoadedModel], report: Report) -> None:
-    for model in models:
+def _record_peaks(engine: Engine, report: Report) -> None:
+    report.forget_peaks()
+    for model in engine.loaded:
         for replica in model.served.replicas:
             precision = replica.load.plan.precision
             report.record_peak(model.served.name, replica.index, precision, replica.peak_flops_per_s)

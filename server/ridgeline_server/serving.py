@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.text import Text
 
-from ridgeline_server.config import LogFormat, Overlong, ServerConfig
+from ridgeline_server.config import LogFormat, ModelSettings, Overlong, ServerConfig
 
 if TYPE_CHECKING:
     from ridgeline_server.request import ModelInfo
@@ -26,7 +26,9 @@ def _option(variable: str, help_text: str, **settings: Any) -> Any:
     return typer.Option(envvar=f"RIDGELINE_{variable}", show_envvar=False, help=help_text, **settings)
 
 
-Bundles = Annotated[list[Path], typer.Argument(metavar="BUNDLE", help="Directories that `ridgeline export` made.")]
+Bundles = Annotated[
+    list[Path] | None, typer.Argument(metavar="[BUNDLE]...", help="Directories that `ridgeline export` made.")
+]
 Host = Annotated[str, _option("HOST", "Address to listen on.")]
 Port = Annotated[int, _option("PORT", "Port to listen on; 0 takes a free one.", min=0, max=65535)]
 Devices = Annotated[
@@ -134,11 +136,57 @@ TlsClientCa = Annotated[
         show_default="any client",
     ),
 ]
+CacheBytes = Annotated[
+    int,
+    _option(
+        "CACHE_BYTES",
+        "Keep answers in so many bytes of memory, and answer the same inputs from there; the least recently used go "
+        "first.",
+        min=0,
+        show_default="0: none are kept",
+    ),
+]
+OtlpEndpoint = Annotated[
+    str | None,
+    _option(
+        "OTLP_ENDPOINT",
+        "Send traces there, by OpenTelemetry's OTLP over HTTP, such as to http://localhost:4318.",
+        metavar="URL",
+        show_default="no traces",
+    ),
+]
+TraceRatio = Annotated[
+    float,
+    _option(
+        "TRACE_RATIO",
+        "Share of the requests that are traced; those that come with a `traceparent` do as it says.",
+        min=0,
+        max=1,
+    ),
+]
 LogFormatName = Annotated[
     LogFormat, _option("LOG_FORMAT", "text, or json: a JSON object a line on stderr, one for each request too.")
 ]
 LogTexts = Annotated[
     bool, _option("LOG_TEXTS", "Let JSON logs hold the first 2000 bytes of bodies, and exceptions whole.")
+]
+ModelsFile = Annotated[
+    Path | None,
+    _option(
+        "MODELS",
+        "TOML file of models beside the bundles, each with devices, cores and limits of its own: docs/models.md.",
+        metavar="FILE",
+        show_default="none",
+    ),
+]
+ModelRepository = Annotated[
+    Path | None,
+    _option(
+        "MODEL_REPOSITORY",
+        "Let admins load the bundles of this directory while the server runs, replace served models, and unload them.",
+        metavar="DIR",
+        show_default="they may not",
+    ),
 ]
 GrpcPort = Annotated[
     int | None,
@@ -154,7 +202,9 @@ GrpcPort = Annotated[
 
 @app.command()
 def serve(
-    bundles: Bundles,
+    bundles: Bundles = None,
+    models: ModelsFile = None,
+    model_repository: ModelRepository = _DEFAULTS.model_repository,
     host: Host = _DEFAULTS.host,
     port: Port = _DEFAULTS.port,
     devices: Devices = _DEFAULTS.devices,
@@ -180,13 +230,20 @@ def serve(
     grpc_port: GrpcPort = _DEFAULTS.grpc_port,
     log_format: LogFormatName = _DEFAULTS.log_format,
     log_texts: LogTexts = _DEFAULTS.log_texts,
+    cache_bytes: CacheBytes = _DEFAULTS.cache_bytes,
+    otlp_endpoint: OtlpEndpoint = _DEFAULTS.otlp_endpoint,
+    trace_ratio: TraceRatio = _DEFAULTS.trace_ratio,
 ) -> None:
     """Serve bundles over HTTP: OpenAI's /v1/embeddings, text-embeddings-inference's /embed, and a cost report.
 
     Each option can also come from the environment: --max-queue-tokens from RIDGELINE_MAX_QUEUE_TOKENS, and so on.
     """
+    if not (bundles or models or model_repository):
+        raise typer.BadParameter("name a bundle, a file of --models, or a --model-repository", param_hint="BUNDLE")
     config = ServerConfig(
-        bundles=tuple(bundles),
+        bundles=tuple(bundles or ()),
+        models=_read_models(models),
+        model_repository=model_repository,
         host=host,
         port=port,
         devices=devices,
@@ -212,8 +269,24 @@ def serve(
         grpc_port=grpc_port,
         log_format=log_format,
         log_texts=log_texts,
+        cache_bytes=cache_bytes,
+        otlp_endpoint=otlp_endpoint,
+        trace_ratio=trace_ratio,
     )
     _run(config)
+
+
+def _read_models(path: Path | None) -> tuple[ModelSettings, ...]:
+    if path is None:
+        return ()
+    from ridgeline_server.errors import StartupError
+    from ridgeline_server.models_file import read_models_file
+
+    try:
+        return read_models_file(path)
+    except StartupError as error:
+        _complain(Console(stderr=True), str(error))
+        raise typer.Exit(1) from error
 
 
 def _run(config: ServerConfig) -> None:
@@ -250,7 +323,10 @@ def _announce(started: Started) -> None:
         variant = model.variant if model.precision in model.variant else f"{model.variant} in {model.precision}"
         console.print(f"{model.name}: {variant} on {model.runtime}, {model.replicas} replica(s). {why}", markup=False)
     also = "" if started.grpc_port is None else f", gRPC on port {started.grpc_port}"
-    console.print(f"Ready in {started.seconds:.1f} s at {started.url}{also}. Try:", markup=False)
+    what_now = "Try:" if started.models else "No model is served yet."
+    console.print(f"Ready in {started.seconds:.1f} s at {started.url}{also}. {what_now}", markup=False)
+    if not started.models:
+        return
     path, body = _example(started.models[0])
     console.print(
         f"  curl {started.url}{path} -H 'Content-Type: application/json' -d '{body}'\n  curl {started.url}/report",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -15,6 +15,7 @@ from starlette.routing import Match
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import RequestError
 from ridgeline_server.http import openapi, operations
+from ridgeline_server.http.admin import ADMIN_SCHEMAS, Admin, Administration, add_admin
 from ridgeline_server.http.catalog import Catalog
 from ridgeline_server.http.cors import make_cors
 from ridgeline_server.http.door import Door, InferenceRoute, protocol_of
@@ -45,6 +46,9 @@ from ridgeline_server.security.key_ring import KeyRing
 from ridgeline_server.tasks.base import Task
 from ridgeline_server.tasks.registry import TASKS
 
+if TYPE_CHECKING:
+    from ridgeline_server.report.tracing import Tracing
+
 Responses = dict[int | str, dict[str, Any]]
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
@@ -59,13 +63,17 @@ def create_app(
     keys: KeyRing | None = None,
     log: JsonHandler | None = None,
     tasks: Mapping[str, Task] = TASKS,
+    tracing: Tracing | None = None,
+    administration: Administration | None = None,
 ) -> Door:
     """The ASGI application that serves `engine`.
 
     lifespan: async context manager around the server's life, given the FastAPI application
     keys:     those that open it, None = it is open
     log:      takes a line for each request
+    tracing:  takes the spans of each request
     tasks:    those of `/tasks`, by name
+    administration: what admins may do with models, None = nothing
     """
     app = FastAPI(
         title="Ridgeline",
@@ -96,7 +104,10 @@ def create_app(
     add_dashboard(app, engine, room, report.history)
     open_inference = OpenInference(engine, catalog, config)
     add_open_inference(app, open_inference, engine, room)
-    schemas = SCHEMAS | TEI_SCHEMAS | RERANK_SCHEMAS | OIP_SCHEMAS | components(tasks.values())
+    add_admin(app, Admin(administration))
+    if administration is not None:
+        administration.fleet.watch(catalog.forget)
+    schemas = SCHEMAS | TEI_SCHEMAS | RERANK_SCHEMAS | OIP_SCHEMAS | ADMIN_SCHEMAS | components(tasks.values())
     app.openapi = cache(partial(_describe, app.openapi, schemas, keys is not None))  # type: ignore[method-assign]
     routes = [
         InferenceRoute("/v1/embeddings", Protocol.OPENAI, openai.embeddings, is_model_in_path=False),
@@ -112,7 +123,9 @@ def create_app(
     if keys is not None:
         key_metrics = KeyMetrics()
         metrics.registry.register(key_metrics)
-    ledger = Ledger(key_metrics, log, config.log_texts) if key_metrics is not None or log is not None else None
+    ledger = None
+    if key_metrics is not None or log is not None or tracing is not None:
+        ledger = Ledger(key_metrics, log, config.log_texts, tracing)
     return Door(app, routes, engine, catalog, config, metrics, room, report.history, guard, ledger)
 
 

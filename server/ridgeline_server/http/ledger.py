@@ -1,17 +1,21 @@
-"""What is noted of each request when it is over: whose key it was, for the metrics, and a line in the log."""
+"""What is noted of each request when it is over: whose key it was, for the metrics, a trace, and a line in the log."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from ridgeline_server.http.exchange import Exchange
+from ridgeline_server.http.traces import trace
 from ridgeline_server.logs import JsonHandler
 from ridgeline_server.report.history import STEPS
 from ridgeline_server.report.tally import Counts
+
+if TYPE_CHECKING:
+    from ridgeline_server.report.tracing import Tracing
 
 # Of a body, where the log shall have texts.
 MOST_TEXT_BYTES = 2000
@@ -41,9 +45,16 @@ class KeyMetrics(Collector):
 
 
 class Ledger:
-    """Notes requests. `keys`, `log`: None where there are no keys, and no lines are wanted."""
+    """Notes requests. `keys`, `log`, `tracing`: None where there are no keys, and no lines or traces are wanted."""
 
-    def __init__(self, keys: KeyMetrics | None, log: JsonHandler | None, has_texts: bool = False) -> None:
+    def __init__(
+        self,
+        keys: KeyMetrics | None,
+        log: JsonHandler | None,
+        has_texts: bool = False,
+        tracing: Tracing | None = None,
+    ) -> None:
+        self._tracing = tracing
         self._keys = keys
         self._log = log
         self._has_texts = has_texts
@@ -60,6 +71,7 @@ class Ledger:
         caller = exchange.caller
         if self._keys is not None and caller is not None:
             self._keys.record(caller.name, status, tokens)
+        span = None if self._tracing is None else trace(self._tracing, exchange, route, status, now)
         if self._log is None:
             return
         client = exchange.scope.get("client")
@@ -75,6 +87,8 @@ class Ledger:
             "tokens": tokens,
             "ms": _milliseconds(exchange, now),
         }
+        if span is not None:
+            fields |= {"trace_id": span.trace_id, "span_id": span.span_id}
         if exchange.text:
             fields["body"] = exchange.text.decode("utf-8", "replace")
         self._log.request(fields)

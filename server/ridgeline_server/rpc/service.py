@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -26,10 +26,15 @@ from ridgeline_server.http.errors import retry_after, shorten
 from ridgeline_server.http.oip import metadata
 from ridgeline_server.http.oip.inference import prepare
 from ridgeline_server.report.metrics import Metrics
+from ridgeline_server.report.timings import phases
 from ridgeline_server.request import Request
 from ridgeline_server.rpc import open_inference_pb2 as pb
 from ridgeline_server.rpc.messages import asked_of, response_of
+from ridgeline_server.rpc.visits import Visit, trace
 from ridgeline_server.security.key_ring import Caller, KeyRing
+
+if TYPE_CHECKING:
+    from ridgeline_server.report.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -58,16 +63,23 @@ _STATUSES = {
     grpc.StatusCode.UNAVAILABLE: 503,
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
-Call = Callable[[Any, Any, "Caller | None"], Awaitable[Any]]
+Call = Callable[[Any, Any, Visit], Awaitable[Any]]
 
 
 class Service:
     """Answers calls; every failure is a status with a sentence."""
 
     def __init__(
-        self, engine: Engine, catalog: Catalog, config: ServerConfig, metrics: Metrics, keys: KeyRing | None = None
+        self,
+        engine: Engine,
+        catalog: Catalog,
+        config: ServerConfig,
+        metrics: Metrics,
+        keys: KeyRing | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
-        """keys: those that open it, None = it is open."""
+        """keys: those that open it, None = it is open; tracing: takes the spans of calls."""
+        self._tracing = tracing
         self._keys = keys
         self._engine = engine
         self._catalog = catalog
@@ -100,23 +112,32 @@ class Service:
 
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             began, status, model = time.monotonic(), 500, ""
+            code = grpc.StatusCode.CANCELLED
+            visit = Visit()
             try:
-                answer = await call(request, context, self._let_in(context))
-                status, model = 200, getattr(answer, "model_name", "")
+                visit.caller = self._let_in(context)
+                answer = await call(request, context, visit)
+                status, code, model = 200, grpc.StatusCode.OK, getattr(answer, "model_name", "")
                 return answer
             except RequestError as error:
                 code = next(code for kind, code in _CODES if isinstance(error, kind))
                 status = _STATUSES.get(code, 500)
+                if error.instants is not None:
+                    visit.phases = phases(error.instants, time.monotonic())
                 if isinstance(error, OverloadedError | UnavailableError):
                     context.set_trailing_metadata((("retry-after", retry_after(error.retry_after_s).decode()),))
                 await context.abort(code, shorten(str(error)))
             except grpc.aio.AbortError:
                 raise
             except Exception:
+                code = grpc.StatusCode.INTERNAL
                 log.exception("%s failed", route)
                 await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has more")
             finally:
-                self._metrics.record_request(route, status, time.monotonic() - began, model=model)
+                now = time.monotonic()
+                self._metrics.record_request(route, status, now - began, model=model)
+                if self._tracing is not None and name == "ModelInfer":
+                    trace(self._tracing, route[1:], context, visit, code, began, now)
 
         return guarded
 
@@ -135,32 +156,32 @@ class Service:
         caller.allowance.enter(caller.name)
         return caller
 
-    async def _server_live(self, request: Any, context: Any, caller: Caller | None) -> Any:
+    async def _server_live(self, request: Any, context: Any, visit: Visit) -> Any:
         return pb.ServerLiveResponse(live=True)
 
-    async def _server_ready(self, request: Any, context: Any, caller: Caller | None) -> Any:
+    async def _server_ready(self, request: Any, context: Any, visit: Visit) -> Any:
         return pb.ServerReadyResponse(ready=self._engine.is_ready())
 
-    async def _model_ready(self, request: Any, context: Any, caller: Caller | None) -> Any:
+    async def _model_ready(self, request: Any, context: Any, visit: Visit) -> Any:
         known = self._find(request.name, request.version)
         ready = any(info.ready_replicas for info in self._engine.models() if info.name == known.name)
         return pb.ModelReadyResponse(ready=ready)
 
-    async def _server_metadata(self, request: Any, context: Any, caller: Caller | None) -> Any:
+    async def _server_metadata(self, request: Any, context: Any, visit: Visit) -> Any:
         return pb.ServerMetadataResponse(**metadata.server_metadata())
 
-    async def _model_metadata(self, request: Any, context: Any, caller: Caller | None) -> Any:
+    async def _model_metadata(self, request: Any, context: Any, visit: Visit) -> Any:
         return pb.ModelMetadataResponse(**metadata.model_metadata(self._find(request.name, request.version)))
 
-    async def _infer(self, request: Any, context: Any, caller: Caller | None) -> Any:
+    async def _infer(self, request: Any, context: Any, visit: Visit) -> Any:
         received = time.monotonic()
         try:
-            return await self._answer(request, context, caller, received)
+            return await self._answer(request, context, visit, received)
         except ReplacedError:
             self._catalog.forget()
-            return await self._answer(request, context, caller, received)  # read again, for the new version
+            return await self._answer(request, context, visit, received)  # read again, for the new version
 
-    async def _answer(self, request: Any, context: Any, caller: Caller | None, received: float) -> Any:
+    async def _answer(self, request: Any, context: Any, visit: Visit, received: float) -> Any:
         model = self._find(request.model_name, request.model_version)
         seconds = self._engine.retry_after(model.name)
         if seconds is not None:
@@ -179,9 +200,10 @@ class Service:
             readout=work.readout,
             version=model.version,
         )
-        result = await self._engine.submit(asked)
-        if caller is not None:
-            caller.allowance.charge(sum(result.tokens))
+        result = visit.result = await self._engine.submit(asked)
+        visit.phases = phases(result.instants, result.instants.finished)
+        if visit.caller is not None:
+            visit.caller.allowance.charge(sum(result.tokens))
         outputs = await beside_loop(max(sum(result.tokens), work.finish_tokens), work.finish, result)
         return response_of(model.name, metadata.version_of(model), request.id, outputs)
 
