@@ -1,7 +1,7 @@
 """Answers that are kept, by what decides them: a bounded number of bytes, the least recently used go first.
 
-Texts are held as hashes, keyed with a secret of this process: nobody can make two inputs that are taken for each
-other, nor tell from a copy of the memory whether a guessed text was asked for.
+Inputs are told apart by hashes, keyed with a secret of this process: nobody can make two that are taken for each other.
+Texts themselves are not held, but their token ids are, which answers tell of.
 """
 
 from __future__ import annotations

@@ -61,6 +61,10 @@ _RAW: Schema = {
     }
 }
 _TRUNCATED: Schema = {"description": "How many inputs were cut, if any was", "schema": {"type": "integer"}}
+_CACHE: Schema = {
+    "description": "Inputs whose answers were there, and those that were computed; only where answers are kept",
+    "schema": {"type": "string", "pattern": "^hits=[0-9]+, misses=[0-9]+$"},
+}
 _RETRY_AFTER: Schema = {"description": "Seconds to wait", "schema": {"type": "integer", "minimum": 1}}
 _REQUEST_HEADERS: list[Schema] = [
     {
@@ -115,7 +119,7 @@ def _answers(schema: str, has_raw: bool) -> Schema:
     """A 200 with an answer in JSON, and where it can be embeddings, raw ones."""
     answers: Schema = {
         "description": "The embeddings" if has_raw else "The answers",
-        "headers": {**_HEADERS, "X-Truncated": _TRUNCATED, **(_RAW_HEADERS if has_raw else {})},
+        "headers": {**_HEADERS, "X-Truncated": _TRUNCATED, "X-Cache": _CACHE, **(_RAW_HEADERS if has_raw else {})},
         "content": {"application/json": {"schema": ref(schema)}},
     }
     if has_raw:
