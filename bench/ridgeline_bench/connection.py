@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 
 import httptools
 
-from ridgeline_bench.plan import CLOSED, EMPTY, MALFORMED, RESET
+from ridgeline_bench.plan import CLOSED, EMPTY, MALFORMED, REFUSED_STATUS, RESET
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_PROMPT_TOKENS = b'"prompt_tokens":'
+_TOKENS = (b'"prompt_tokens":', b'"usage":{"tokens":')
 
 
 class Owner(Protocol):
@@ -34,6 +34,7 @@ class Connection(asyncio.Protocol):
     busy:     a request is running
     reusable: the last reply left the connection open for another request
     failed:   the connection ended with an error
+    is_refused: the last reply was a 429
     has_retry_after: the last reply has a Retry-After header
     """
 
@@ -44,6 +45,7 @@ class Connection(asyncio.Protocol):
         self.reusable = True
         self.failed = False
         self.has_retry_after = False
+        self.is_refused = False
         self._owner = owner
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -139,20 +141,28 @@ class Connection(asyncio.Protocol):
         self.busy = False
         self.reusable = reusable
         code = self._parser.get_status_code()
+        self.is_refused = code == REFUSED_STATUS
         if code == 200 and not self._chunks:
             code = EMPTY
         self._owner.replied(self, code, self._tokens or prompt_tokens(self._chunks), self._timing)
 
 
 def prompt_tokens(chunks: Sequence[bytes]) -> int:
-    """`usage.prompt_tokens` of an OpenAI reply, 0 when it is not there; finds it without parsing the embeddings."""
+    """`usage.prompt_tokens` of an OpenAI reply, or `usage.tokens` of a task's, 0 when there is neither.
+
+    Found without parsing the embeddings.
+    """
     if not chunks:
         return 0
     body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    found = body.rfind(_PROMPT_TOKENS)
+    name = _TOKENS[0]
+    found = body.rfind(name)
     if found < 0:
-        return 0
-    start = found + len(_PROMPT_TOKENS)
+        name = _TOKENS[1]
+        found = body.rfind(name)
+        if found < 0:
+            return 0
+    start = found + len(name)
     digits = body[start : start + 12].lstrip()
     end = 0
     while end < len(digits) and 48 <= digits[end] <= 57:

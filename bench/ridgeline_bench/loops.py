@@ -25,12 +25,20 @@ class ClosedLoop(Load):
             self.open_connection()
 
     def idle(self, connection: Connection) -> None:
+        if self.plan.pause_s and connection.is_refused:
+            connection.is_refused = False
+            self.call_at(time.monotonic() + self.plan.pause_s, lambda: self._resume(connection))
+            return
         now = time.monotonic()
         if not self.is_sending:
             connection.close()
         elif now < self.outcome.ended:
             self.send(connection, now, now)
         # else the timer that closes the window, and with it this connection, is a little late
+
+    def _resume(self, connection: Connection) -> None:
+        if connection in self.connections:
+            self.idle(connection)
 
     def lost(self, failed: bool) -> None:
         if self.is_sending:

@@ -35,6 +35,7 @@ class Plan:
     max_connections: open loop: connections that may be open at once
     timeout_s:       from the (intended) sending of a request until it counts as failed
     seed:            of the arrivals
+    pause_s:         closed loop: from a refusal (429) until the connection's next request
     """
 
     address: str
@@ -47,6 +48,7 @@ class Plan:
     timeout_s: float
     max_connections: int
     seed: int
+    pause_s: float = 0.0
 
 
 @dataclass(slots=True)

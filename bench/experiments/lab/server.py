@@ -39,17 +39,19 @@ class CpuTimes:
 class Server:
     """`ridgeline serve BUNDLE FLAGS` as a context manager; ready when the block begins.
 
+    bundle:  None = the flags name the models
     url:     its address
     ready_s: seconds from starting the process until GET /ready answered 200
     """
 
-    def __init__(self, bundle: Path, flags: Sequence[str], log: Path) -> None:
+    def __init__(self, bundle: Path | None, flags: Sequence[str], log: Path) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.ready_s = 0.0
         self.log = log
         command = Path(sys.executable).with_name("ridgeline")
-        self._command = [str(command), "serve", str(bundle), "--port", str(self.port), *flags]
+        bundles = [] if bundle is None else [str(bundle)]
+        self._command = [str(command), "serve", *bundles, "--port", str(self.port), *flags]
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Server:
