@@ -28,6 +28,7 @@ schema = whole.exclude(
     path_regex="^/(tasks|embed_|similarity|predict|rerank|v[12]/rerank|tokenize|decode|invocations|$)"
 )
 schema = schema.exclude(path_regex="^/models/{name}(/(?!embed$)|$)")
+schema = schema.exclude(path_regex="^/(admin|v2/repository/models)/")
 statuses: Counter[int] = Counter()
 
 
