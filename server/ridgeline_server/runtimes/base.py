@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ridgeline_server.request import Batch
+from ridgeline_server.runtimes.checked_files import CheckedFile
 from ridgeline_server.runtimes.devices import CPU, Device
 from ridgeline_server.runtimes.grid import Grid, Shape
 
@@ -41,6 +42,7 @@ class Plan:
     pools_as:     how the runtime itself pools token states; None = it gives the graph's outputs as they are
     has_turns:    batches take turns on the device, each has all of it: only copies and the host's work go side by side
     task:         the bundle's, which says what the outputs are
+    files:        the variant's, which are the same whenever a worker loads them
     """
 
     variant: str
@@ -62,6 +64,7 @@ class Plan:
     pools_as: str | None = None
     has_turns: bool = False
     task: str = "feature-extraction"
+    files: tuple[CheckedFile, ...] = ()
 
     @property
     def parallel(self) -> int:

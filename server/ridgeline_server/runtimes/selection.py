@@ -11,6 +11,7 @@ from ridgeline_export.bundle import Bundle, Manifest, Variant
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import StartupError
 from ridgeline_server.runtimes.base import POOLED, Plan, Runtime
+from ridgeline_server.runtimes.checked_files import check_unchanged, checked_files
 from ridgeline_server.runtimes.choice import (
     auto_devices,
     choose_runtime,
@@ -159,6 +160,7 @@ def make_plan(
         pools_as=(manifest.pooling or "mean") if is_packed(variant) and manifest.task == _EMBEDS else None,
         has_turns=is_packed(variant),
         task=manifest.task,
+        files=checked_files(bundle.path, variant.files),
     )
 
 
@@ -179,8 +181,10 @@ def _bounded(max_batch_tokens: int, manifest: Manifest) -> int:
 def load_runtime(plan: Plan) -> Runtime:
     """Bind this process to the plan's cores and load its graph; only the chosen runtime's library is imported.
 
-    Raises OSError when the cores are gone, and whatever the runtime's library raises.
+    Raises OSError when the cores are gone, ValueError when the plan's files were replaced, and whatever the runtime's
+    library raises.
     """
+    check_unchanged(plan.files)
     bind(plan.cores)
     return _LOADERS[plan.runtime](plan)
 
