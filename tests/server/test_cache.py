@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -19,11 +20,14 @@ from ridgeline_server.engine.cache import AnswerCache
 from ridgeline_server.engine.engine import Engine
 from ridgeline_server.engine.loading import load_models
 from ridgeline_server.errors import ExecutionError, InvalidInputError, RequestTooLargeError
+from ridgeline_server.http.reply import as_json
 from ridgeline_server.report.cache import CacheMetrics
 from ridgeline_server.report.costs import cost_timing, describe_cost
 from ridgeline_server.report.timings import phases
 from ridgeline_server.request import BatchRecord, Request, Result
 from ridgeline_server.sequences import Cut, Input, Reading, Readout, ReadoutKind, Side, TokenIds, Tokens
+from ridgeline_server.tasks.inputs import Question
+from ridgeline_server.tasks.registry import TASKS
 from tests.server.http_fakes import FakeEngine, Server
 
 PLENTY = 1 << 24
@@ -324,3 +328,49 @@ def test_hits_are_told_in_a_header() -> None:
     assert answer.headers["x-cache"] == "hits=2, misses=1"
     assert answer.json["ridgeline"]["flops"] == 0
     assert server.post("/embed", {"inputs": ["a", "b", "c"]}).headers["x-cache"] == "hits=2, misses=1"
+
+
+TASKS_OF: list[tuple[str, str, str, Any, dict[str, Any]]] = [
+    (
+        "distilbert",
+        "question-answering",
+        "question-answering",
+        [
+            Question("Where is the queue?", "The train is green. " * 9 + "The queue is in the cold rain. "),
+            Question("Why?", "paper " * 60),
+        ],
+        {"max_seq_len": 32, "doc_stride": 8, "top_k": 3},
+    ),
+    ("electra", "token-classification", "token-classification", ["Cold rain, green light", "🚂 trains"], {}),
+    ("deberta-v2", "fill-mask", "fill-mask", ["cold {} rain {}", "{}"], {"top_k": 3}),
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "task", "inputs", "parameters"), TASKS_OF, ids=[entry[2] for entry in TASKS_OF]
+)
+async def test_tasks_answer_the_same_from_what_is_kept(
+    tiny_exports: Any, model: str, kind: str, task: str, inputs: list[Any], parameters: dict[str, Any]
+) -> None:
+    config = ServerConfig(bundles=(tiny_exports(model, kind).bundle.path,), cache_bytes=PLENTY)
+    engine = Engine(load_models(config, lambda record: None), config)
+    await engine.start()
+    try:
+        info = engine.models()[0]
+        given = [value.format(*[info.mask_token] * 2) if isinstance(value, str) else value for value in inputs]
+
+        async def answer(asked: list[Any]) -> tuple[bytes, tuple[int, int] | None]:
+            work = TASKS[task].prepare(info, asked, TASKS[task].parameters(**parameters))
+            result = await engine.submit(
+                request(work.inputs, reading=work.reading, readout=work.readout, normalize=work.normalize)
+            )
+            return as_json(work.finish(result)), result.cached
+
+        first, cached = await answer(given)
+        assert cached == (0, len(given))
+        assert await answer(given) == (first, (len(given), 0))
+        turned, cached = await answer(given[::-1])
+        assert cached == (len(given), 0)
+        assert orjson.loads(turned) == orjson.loads(first)[::-1]
+    finally:
+        await engine.stop()
