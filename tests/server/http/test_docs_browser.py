@@ -24,9 +24,9 @@ OPEN = "document.getElementById(arguments[0]).open = true"
 
 
 @contextmanager
-def serving() -> Iterator[str]:
+def serving(engine: TaskEngine | None = None) -> Iterator[str]:
     """The address of a server in a thread, around a fake engine."""
-    server = uvicorn.Server(uvicorn.Config(Server(TaskEngine()).app, port=0, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(Server(engine or TaskEngine()).app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

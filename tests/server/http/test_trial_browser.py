@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ridgeline_server.tasks.registry import TASKS
 from tests.browser.chromium import Chromium, chromium
+from tests.server.http.task_engine import TaskEngine, models
 from tests.server.http.test_docs_browser import serving
 
 CHOOSE = """
@@ -29,6 +31,7 @@ SHOWN = [
     ("ner", "token-classification", "mark", None),
     ("qa", "question-answering", ".bars li", 3),
     ("mlm", "fill-mask", ".bars li", 5),
+    ("org/splade v3", "sparse-embeddings", ".bars li", 10),
 ]
 HOSTILE = "<b>Ada</b> 🎉 é <img src=x onerror=\"document.title='run'\"> & Babbage"
 # Batches and plans as /dashboard.json tells them, of so many models.
@@ -59,7 +62,9 @@ return [...document.querySelectorAll("#roofline-plot .annotation-text")].map((la
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with serving() as address:
+    *_, masked = models()
+    splade = replace(masked, name="org/splade v3", pooling="splade")
+    with serving(TaskEngine([*models(), splade])) as address:
         yield address
 
 
@@ -98,7 +103,7 @@ def test_the_box_fits_what_a_model_can_do(page: Chromium) -> None:
         found = count(page, selector)
         assert found == shown if shown else found, (model, task)
     offered = {task for _, task, _, _ in SHOWN}
-    assert set(TASKS) - offered == {"token-embeddings", "sparse-embeddings"}
+    assert set(TASKS) - offered == {"token-embeddings"}
 
 
 def test_several_masks_are_filled_one_by_one(page: Chromium) -> None:
@@ -138,14 +143,14 @@ def test_what_a_task_refuses_is_told(page: Chromium) -> None:
 
 
 def test_a_legend_of_many_models_has_one_entry_each_and_labels_do_not_collide(page: Chromium) -> None:
-    for width, models in ((1280, 12), (360, 6)):
+    for width, most in ((1280, 12), (360, 6)):
         page.look_like(width, 900)
-        page.driver.execute_async_script(MANY, models)
+        page.driver.execute_async_script(MANY, most)
         entries = page.run("return [...document.querySelectorAll('#roofline-key li')].map((each) => each.textContent)")
-        assert entries == ["roofline", *(f"model-{each}" for each in range(models)), "predicted latency"]
+        assert entries == ["roofline", *(f"model-{each}" for each in range(most)), "predicted latency"]
         traces: list[Any] = page.run("return document.getElementById('roofline-plot').data")
         points = [trace["marker"] for trace in traces if trace["name"].startswith("model-")]
-        assert len({(each["color"], each["symbol"]) for each in points}) == models
+        assert len({(each["color"], each["symbol"]) for each in points}) == most
         dashes = [trace["marker"]["color"] for trace in traces if trace["name"].startswith("predicted")]
         assert dashes == [each["color"] for each in points]
         labels = page.run(LABELS)

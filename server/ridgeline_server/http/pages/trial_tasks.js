@@ -44,7 +44,7 @@ export const TRIALS = {
     body: ({ text }) => ({ inputs: [text], parameters: { top: MOST_CLASSES } }),
     show: async ([terms], _, model) => {
       const words = await decode(model, terms.map((term) => [term.index]));
-      return [bars(terms.map((term, place) => [words[place], term.value]).sort(([, a], [, b]) => b - a))];
+      return [bars(terms.map((term, place) => [words[place].trim() || `token ${term.index}`, term.value]).sort(([, a], [, b]) => b - a))];
     },
   },
   "zero-shot-classification": {
