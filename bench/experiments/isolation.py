@@ -130,6 +130,8 @@ def draw(figures: Mapping[str, Any]) -> Figure:
     drawing.label_bars(right, bars, [f"{height:.2f}" for height in heights])
     names = [f"{each['cores']}\n{_flood(each['connections'])}" for each in known_ratios]
     right.set_xticks(range(len(names)), names, fontsize=8)
+    right.set_yscale("log")
+    right.set_ylim(0.5, 2 * max(_TWICE, *(each["p99"]["greatest"] for each in known_ratios), 1.0))
     drawing.target_line(right, _TWICE, "target: 2")
     right.set_title("p99 beside the flood / alone; least to greatest of the rounds")
     return figure
@@ -196,7 +198,7 @@ def main() -> int:
 def _parts(server: Server, bundles: Mapping[str, Path], tasks: Sequence[str]) -> list[Part]:
     """The steady and the flooded model's task."""
     pairs = zip(bundles.items(), tasks, strict=True)
-    return [parts_of(server.port, {name: path}, [task] if task else [], False)[0] for (name, path), task in pairs]
+    return [parts_of(server, {name: path}, [task] if task else [], False)[0] for (name, path), task in pairs]
 
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ def main() -> int:
     tasks = [name.strip() for name in arguments.tasks.split(",") if name.strip()]
     rounds: list[dict[str, Run]] = []
     with Server(None, [*flags, *common.flags], common.out / "mixed.log") as server:
-        parts = parts_of(server.port, bundles, tasks, not arguments.first_tasks)
+        parts = parts_of(server, bundles, tasks, not arguments.first_tasks)
         works = calibrate(server, parts, texts, arguments.connections, arguments.seconds)
         for number in range(arguments.rounds):
             found = {}

@@ -40,15 +40,17 @@ class Server:
     """`ridgeline serve BUNDLE FLAGS` as a context manager; ready when the block begins.
 
     bundle:  None = the flags name the models
+    key:     API key that the flags make it ask for
     url:     its address
     ready_s: seconds from starting the process until GET /ready answered 200
     """
 
-    def __init__(self, bundle: Path | None, flags: Sequence[str], log: Path) -> None:
+    def __init__(self, bundle: Path | None, flags: Sequence[str], log: Path, key: str | None = None) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.ready_s = 0.0
         self.log = log
+        self.key = key
         command = Path(sys.executable).with_name("ridgeline")
         bundles = [] if bundle is None else [str(bundle)]
         self._command = [str(command), "serve", *bundles, "--port", str(self.port), *flags]
@@ -102,7 +104,7 @@ class Server:
 
     def get(self, path: str) -> bytes:
         """The body of a 200. Raises ServerError otherwise."""
-        status, body = _get(self.port, path)
+        status, body = _get(self.port, path, self.key)
         if status != 200:
             raise ServerError(f"GET {path} answers {status}; see {self.log}")
         return body
@@ -117,7 +119,7 @@ class Server:
             if self._process.poll() is not None:
                 raise ServerError(f"the server ended with status {self._process.returncode}; see {self.log}")
             try:
-                if _get(self.port, "/ready")[0] == 200:
+                if _get(self.port, "/ready", self.key)[0] == 200:
                     return
             except OSError:
                 pass  # it does not listen yet
@@ -132,10 +134,10 @@ def free_port() -> int:
         return port
 
 
-def _get(port: int, path: str) -> tuple[int, bytes]:
+def _get(port: int, path: str, key: str | None) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={} if key is None else {"Authorization": f"Bearer {key}"})
         reply = connection.getresponse()
         return reply.status, reply.read()
     finally:

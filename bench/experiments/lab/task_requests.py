@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.lab.server import Server
+
 from ridgeline_bench.target import Target
 from ridgeline_export.bundle import read_bundle
 from ridgeline_server.engine.facts import read_facts
@@ -51,11 +53,15 @@ class Part:
             fields["parameters"] = {"candidate_labels": _LABELS}
         return json.dumps(fields, ensure_ascii=False).encode()
 
-    def requests(self, port: int, texts: Sequence[str], count: int) -> list[bytes]:
+    def requests(self, port: int, texts: Sequence[str], count: int, key: str | None = None) -> list[bytes]:
         """`count` whole HTTP requests to this machine, which go through the texts again and again."""
         target = Target("127.0.0.1", port, f"/tasks/{self.task}", is_openai=False)
         cycle = itertools.cycle(texts)
-        return [target.request(self.body(cycle)) for _ in range(count)]
+        whole = [target.request(self.body(cycle)) for _ in range(count)]
+        if key is None:
+            return whole
+        header = f"\r\nAuthorization: Bearer {key}\r\n".encode()
+        return [request.replace(b"\r\n", header, 1) for request in whole]
 
 
 def masked(text: str, mask: str) -> str:
@@ -65,7 +71,9 @@ def masked(text: str, mask: str) -> str:
     return " ".join(words)
 
 
-def parts_of(port: int, bundles: Mapping[str, Path], tasks: Sequence[str] = (), has_all: bool = True) -> list[Part]:
+def parts_of(
+    server: Server, bundles: Mapping[str, Path], tasks: Sequence[str] = (), has_all: bool = True
+) -> list[Part]:
     """What the served models can be asked, by the server's own list, each tried once.
 
     bundles: of the models, by the name that each is served under
@@ -73,7 +81,7 @@ def parts_of(port: int, bundles: Mapping[str, Path], tasks: Sequence[str] = (), 
     has_all: False = the first task of each model alone
     Raises TaskError when a model is left without a task, and for one that is not answered as it should.
     """
-    told = json.loads(_ask(port, "GET", "/tasks", None))["tasks"]
+    told = json.loads(ask(server, "GET", "/tasks", None))["tasks"]
     chosen = []
     for model, path in bundles.items():
         mask = read_facts(read_bundle(path)).mask_token
@@ -86,7 +94,7 @@ def parts_of(port: int, bundles: Mapping[str, Path], tasks: Sequence[str] = (), 
             raise TaskError(f"model '{model}' can be asked for none of the tasks {', '.join(tasks) or 'of GET /tasks'}")
         chosen += able if has_all else able[:1]
     for part in chosen:
-        answer = json.loads(_ask(port, "POST", f"/tasks/{part.task}", part.body(itertools.repeat(_TRIAL))))
+        answer = json.loads(ask(server, "POST", f"/tasks/{part.task}", part.body(itertools.repeat(_TRIAL))))
         if answer["model"] != part.model or not answer["outputs"]:
             raise TaskError(f"{part.name} answers {str(answer)[:_EXCERPT]}")
     return chosen
@@ -112,10 +120,14 @@ _INPUTS: dict[str, Callable[[Iterator[str]], Any]] = {
 }
 
 
-def _ask(port: int, method: str, path: str, body: bytes | None) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_S)
+def ask(server: Server, method: str, path: str, body: bytes | None) -> bytes:
+    """The body of a 200. Raises TaskError otherwise."""
+    headers = {"Content-Type": "application/json"}
+    if server.key is not None:
+        headers["Authorization"] = f"Bearer {server.key}"
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=_TIMEOUT_S)
     try:
-        connection.request(method, path, body, {"Content-Type": "application/json"})
+        connection.request(method, path, body, headers)
         reply = connection.getresponse()
         answer = reply.read()
     finally:
