@@ -17,7 +17,7 @@ from ridgeline_server.runtimes.grid import ShapeGrid
 from ridgeline_server.runtimes.readouts import needs_token_states, read
 from ridgeline_server.runtimes.token_grid import TokenGrid
 from ridgeline_server.sequences import OUTPUTS, Float32Array, Readout, ReadoutKind, Tokens
-from ridgeline_server.tasks.feature_extraction import POOLINGS
+from ridgeline_server.tasks.pooling import POOLINGS
 
 LENGTHS = (3, 1, 7, 4)
 ROWS, LENGTH = 6, 9

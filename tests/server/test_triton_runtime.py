@@ -30,7 +30,7 @@ from ridgeline_server.runtimes.token_grid import TokenGrid
 from ridgeline_server.runtimes.triton_peak import _product, measure_peak
 from ridgeline_server.runtimes.triton_runtime import TritonRuntime, packed_feed
 from ridgeline_server.sequences import Float32Array, Readout, ReadoutKind, Tokens
-from ridgeline_server.tasks.feature_extraction import POOLINGS
+from ridgeline_server.tasks.pooling import POOLINGS
 
 # Of fp16 the relative rounding is 5e-4, and vectors of these models have lengths of a few units.
 TOLERANCES = {"packed-fp32": 1e-5, "packed-fp16": 2e-2}

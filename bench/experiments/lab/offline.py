@@ -29,7 +29,7 @@ from ridgeline_server.runtimes.base import Plan, Runtime
 from ridgeline_server.runtimes.grid import Shape, ShapeGrid
 from ridgeline_server.runtimes.selection import load_runtime
 from ridgeline_server.sequences import Tokens
-from ridgeline_server.tasks.feature_extraction import normalize, pool
+from ridgeline_server.tasks.pooling import normalize, pool
 
 
 def bound(model: LoadedModel, tokens: Sequence[Tokens], budget: int, rounding: int, passes: int) -> dict[str, Any]:

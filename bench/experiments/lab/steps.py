@@ -38,7 +38,7 @@ from ridgeline_server.report.metrics import Metrics
 from ridgeline_server.report.report import Report
 from ridgeline_server.request import Batch, BatchRecord, Instants, ModelInfo, Request, Result
 from ridgeline_server.sequences import Encoding, Tokens
-from ridgeline_server.tasks.feature_extraction import normalize
+from ridgeline_server.tasks.pooling import normalize
 
 _KEYS = (b'"input"', b'"model"', b'"encoding_format"', b'"dimensions"', b'"user"')
 _WAITING = 32

@@ -29,7 +29,7 @@ from ridgeline_server.errors import (
 )
 from ridgeline_server.request import BatchRecord, Instants, ModelInfo, Request, Result
 from ridgeline_server.sequences import READOUTS, Encoding, Float32Array, Readout, ReadoutKind, Tokens
-from ridgeline_server.tasks.feature_extraction import normalize
+from ridgeline_server.tasks.pooling import normalize
 
 _MOST_PENDING_CHARACTERS = 64 * 1024 * 1024
 _NO_VECTORS = np.zeros((0, 0), dtype=np.float32)

@@ -20,7 +20,7 @@ class Job:
     future: asyncio.Future[list[Float32Array]]
     instants: Instants
     items: list[Item] = field(default_factory=list)
-    vectors: dict[int, Float32Array] = field(default_factory=dict)
+    answers: dict[int, Float32Array] = field(default_factory=dict)
     batches: list[BatchRecord] = field(default_factory=list)
 
     @property
@@ -28,18 +28,18 @@ class Job:
         """True when nobody waits for the answer any more."""
         return self.future.done()
 
-    def finish(self, index: int, vector: Float32Array, batch: BatchRecord) -> None:
+    def finish(self, index: int, answer: Float32Array, batch: BatchRecord) -> None:
         """Take the answer of one sequence from the batch that it ran in; the last one answers the request."""
         if self.is_over:
             return
-        self.vectors[index] = vector
+        self.answers[index] = answer
         if not self.batches or self.batches[-1] is not batch:  # a batch answers all its sequences in one go
             self.batches.append(batch)
             instants = self.instants
             instants.started = min(instants.started or batch.started, batch.started)
             instants.finished = max(instants.finished, batch.finished)
-        if len(self.vectors) == len(self.items):
-            self.future.set_result([self.vectors[number] for number in range(len(self.items))])
+        if len(self.answers) == len(self.items):
+            self.future.set_result([self.answers[number] for number in range(len(self.items))])
 
     def fail(self, error: Exception) -> None:
         """Answer the request with an error."""

@@ -192,8 +192,8 @@ class ServedModel:
 
     def on_done(self, replica: Replica, assignment: Assignment, done: Done) -> None:
         batch = self._record(replica, assignment, done)
-        for item, vector in zip(assignment.items, done.outputs, strict=True):
-            item.job.finish(item.index, vector, batch)
+        for item, answer in zip(assignment.items, done.outputs, strict=True):
+            item.job.finish(item.index, answer, batch)
         self._dispatch_soon()
         self._batch_costs[replica.index].observe(done.shape, done.finished - done.started)
         if assignment.is_crowded:  # others waited: only then does a batch hold what a slot can do

@@ -7,7 +7,7 @@ import numpy as np
 from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.base import POOLED, Output, Plan
 from ridgeline_server.sequences import Float32Array
-from ridgeline_server.tasks.feature_extraction import pool
+from ridgeline_server.tasks.pooling import pool
 
 
 def pooled(output: Output, plan: Plan, batch: Batch, pooling: str) -> Float32Array:

@@ -14,7 +14,7 @@ from ridgeline_server.request import Batch
 from ridgeline_server.runtimes.base import POOLED, Output, Plan
 from ridgeline_server.runtimes.pooling import pooled
 from ridgeline_server.sequences import OUTPUTS, READOUTS, Float32Array, Int32Array, Readout, ReadoutKind
-from ridgeline_server.tasks.feature_extraction import pool
+from ridgeline_server.tasks.pooling import pool
 
 Floats = npt.NDArray[np.floating]
 

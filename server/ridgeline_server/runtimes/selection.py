@@ -27,7 +27,7 @@ from ridgeline_server.runtimes.placement import Placement, place
 from ridgeline_server.runtimes.token_grid import make_token_grid
 from ridgeline_server.runtimes.tuned import Tuning, find_tuning
 from ridgeline_server.sequences import OUTPUTS
-from ridgeline_server.tasks.feature_extraction import POOLINGS
+from ridgeline_server.tasks.pooling import POOLINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,7 +1,8 @@
 """What a task is: how its inputs become one request to the engine, and the engine's answer the task's.
 
-Each task is one file here that ends in a `TASK`; `registry.py` lists them. Tasks are plain synchronous code. They know
-neither HTTP nor the engine: protocols parse inputs and parameters, hand the `Work` to the engine, and render answers.
+Each task is a file here that ends in a `TASK`, and `registry.py` lists them; the other files are what they share. Tasks
+are plain synchronous code. They know neither HTTP nor the engine: protocols parse inputs and parameters, hand the
+`Work` to the engine, and render answers.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ridgeline_server.errors import RequestError
 from ridgeline_server.request import ModelInfo, Result
 from ridgeline_server.sequences import Input, Reading, Readout
 from ridgeline_server.tasks.inputs import InputKind
@@ -20,8 +22,9 @@ class Work:
     """What a task asks the engine for; see Request for the fields that both have.
 
     finish: the engine's answer → an answer for each input of the task, in order: dataclasses and NumPy arrays that
-            orjson writes as they are
+            orjson writes as they are. Raises ExecutionError when the model's numbers are not finite
     finish_tokens: tokens that `finish` goes through, where they are more than the answer's
+    name:   what one of `inputs` is to the user, by its index; None = the input of that index
     """
 
     inputs: Sequence[Input]
@@ -31,6 +34,12 @@ class Work:
     truncate: bool | None = None
     normalize: bool | None = False
     finish_tokens: int = 0
+    name: Callable[[int], str] | None = None
+
+    def name_input(self, error: RequestError) -> None:
+        """Have an error of the engine's tell of an input as the user knows it."""
+        if self.name is not None and error.index is not None:
+            error.args = (str(error).replace(f"input {error.index}", self.name(error.index), 1), *error.args[1:])
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from ridgeline_server.errors import InvalidInputError
 from ridgeline_server.request import ModelInfo, Result
 from ridgeline_server.sequences import Float32Array, Input, Reading, Readout
 from ridgeline_server.tasks.base import Task, Work
-from ridgeline_server.tasks.feature_extraction import POOLINGS
 from ridgeline_server.tasks.inputs import InputKind
 from ridgeline_server.tasks.parameters import parameter
+from ridgeline_server.tasks.pooling import POOLINGS
 from ridgeline_server.tasks.prompts import EmbeddingParameters, with_prompt
 from ridgeline_server.tasks.truncation import read_truncation
 from ridgeline_server.tasks.vectors import (

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ridgeline_server.errors import InvalidInputError
 from ridgeline_server.request import ModelInfo
 from ridgeline_server.sequences import Float32Array
-from ridgeline_server.tasks.feature_extraction import normalize
+from ridgeline_server.tasks.pooling import normalize
 
 FLOAT, INT8, UINT8, BINARY, UBINARY = ENCODINGS = ("float", "int8", "uint8", "binary", "ubinary")
 ABOUT_ENCODING = (

@@ -24,7 +24,7 @@ from ridgeline_server.runtimes.grid import make_grid
 from ridgeline_server.runtimes.readouts import read
 from ridgeline_server.sequences import OUTPUTS, Float32Array, Readout, ReadoutKind, Tokens
 from ridgeline_server.tasks.base import Task, Work
-from ridgeline_server.tasks.feature_extraction import normalize
+from ridgeline_server.tasks.pooling import normalize
 from tests.models import HEADS
 
 

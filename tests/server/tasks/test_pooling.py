@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ridgeline_server.tasks.feature_extraction import normalize, pool
+from ridgeline_server.tasks.pooling import normalize, pool
 
 LENGTHS = np.array([3, 1, 5], np.int32)
 HIDDEN = np.random.default_rng(0).standard_normal((4, 6, 8)).astype(np.float32)

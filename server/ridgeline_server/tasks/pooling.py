@@ -1,4 +1,4 @@
-"""Sentence embeddings: pooling of token states, and scaling to unit length."""
+"""Poolings, and scaling to unit length: what makes one vector of token states. Runtimes call them too."""
 
 from __future__ import annotations
 
