@@ -13,8 +13,8 @@ from ridgeline_server.http.exchange import Exchange
 if TYPE_CHECKING:
     from ridgeline_server.report.tracing import Attribute, SpanIds, Told, Tracing
 
-# Asked again and again by machines that look whether the server is there.
-UNTRACED_ROUTES = frozenset({"/health", "/ping", "/ready", "/metrics"})
+# Asked again and again by machines that look how the server is.
+UNTRACED_ROUTES = frozenset({"/health", "/ping", "/ready", "/metrics", "/dashboard.json"})
 CLIENT_LEFT = 499
 _METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
 _CARRIERS = (b"traceparent", b"tracestate")

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_INSTANCE_ID, SERVICE_NAME, SERVICE_VERSION, Resource
-from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, set_span_in_context
@@ -77,12 +77,11 @@ class Tracing:
             ParentBased(TraceIdRatioBased(ratio)),
             resource,
             shutdown_on_exit=False,
-            span_limits=SpanLimits(max_span_attribute_length=_MOST_CHARACTERS),
         )
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("ridgeline", version)
         self._read = TraceContextTextMapPropagator().extract
-        self._complaints = Complaints("opentelemetry", "traces are not sent")
+        self._complaints = Complaints("opentelemetry", "traces may be missing")
 
     def record(
         self, name: str, received: float, ended: float, carrier: Mapping[str, str], tell: Callable[[], Told]
@@ -100,7 +99,8 @@ class Tracing:
         span = self._tracer.start_span(name, parent, SpanKind.SERVER, start_time=began)
         if span.is_recording():
             told = tell()
-            span.set_attributes(told.attributes)
+            for key, value in told.attributes.items():  # some are what a client sent
+                span.set_attribute(key, value[:_MOST_CHARACTERS] if isinstance(value, str) else value)
             if told.result is not None:
                 span.set_attributes(_result(told.result))
             if told.failure is not None:
