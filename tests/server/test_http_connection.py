@@ -159,6 +159,19 @@ async def test_chunked_bodies_and_odd_splits() -> None:
             assert (await client.answer())[0] == 200
 
 
+@pytest.mark.parametrize(
+    "codings", [b'Transfer-Encoding: "chunked"\r\nTransfer-Encoding: chunked', b"Transfer-Encoding: gzip, chunked"]
+)
+async def test_bodies_that_are_coded_as_more_than_chunks_are_refused(codings: bytes) -> None:
+    async with running() as server:
+        client = await server.connect()
+        client.send(HEAD + codings + b"\r\n\r\nf\r\n" + BODY + b"\r\n0\r\n\r\n")
+        status, head = await client.answer()
+        assert status == 400 and b"application/json" in head
+        client.send(ASK)
+        assert (await client.answer())[0] == 200
+
+
 async def test_a_client_that_awaits_100_continue_gets_it_only_when_its_body_is_wanted() -> None:
     async with running() as server:
         head = HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(BODY)

@@ -125,6 +125,19 @@ async def test_failures_are_statuses(error: Exception, code: Any) -> None:
     assert f'route="/{SERVICE}/ModelInfer"'.encode() in metrics.render()
 
 
+async def test_bytes_that_are_no_message_are_refused_and_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    class Bytes:
+        def SerializeToString(self) -> bytes:
+            return b"\xff\xff"
+
+    async with serving(FakeEngine()) as call:
+        for method in ("ModelInfer", "ServerLive"):
+            with pytest.raises(grpc.aio.AioRpcError, match=f"2 bytes is no {method}Request") as caught:
+                await call(method, Bytes())
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert not caplog.records
+
+
 async def test_a_message_that_is_too_long_and_an_unknown_model() -> None:
     async with serving(FakeEngine()) as call:
         with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -68,9 +68,18 @@ class Admission:
         """The declared length of the body, 0 when it is not declared."""
         length = exchange.given.get(b"content-length")
         if length is None:
+            if b"transfer-encoding" in exchange.given:
+                _check_coding(exchange)
             return 0
         if not length.isdigit():
             raise RefusedError(400, "Content-Length is not a number; send the body's length in bytes")
         if len(length) > 18 or int(length) > self.max_body_bytes:
             raise too_large(self.max_body_bytes)
         return int(length)
+
+
+def _check_coding(exchange: Exchange) -> None:
+    """Refuse a body that is coded as nothing here decodes, or that a proxy may have framed otherwise."""
+    codings = [value for name, value in exchange.scope["headers"] if name == b"transfer-encoding"]
+    if len(codings) > 1 or codings[0].lower() != b"chunked":
+        raise RefusedError(400, "Transfer-Encoding says more than chunked; send that alone, or a Content-Length")

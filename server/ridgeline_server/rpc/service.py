@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import (
@@ -98,25 +100,23 @@ class Service:
         }
         methods = {
             name: grpc.unary_unary_rpc_method_handler(
-                self._guarded(name, call),
-                request_deserializer=kind.FromString,
-                response_serializer=lambda message: message.SerializeToString(),
+                self._guarded(name, call, kind), response_serializer=lambda message: message.SerializeToString()
             )
             for name, (call, kind) in calls.items()
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
-    def _guarded(self, name: str, call: Call) -> Callable[[Any, Any], Awaitable[Any]]:
-        """A call whose failures are statuses, and that is counted."""
+    def _guarded(self, name: str, call: Call, kind: Any) -> Callable[[Any, Any], Awaitable[Any]]:
+        """A call whose failures are statuses, and that is counted. kind: of its message"""
         route = f"/{SERVICE}/{name}"
 
-        async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        async def guarded(message: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             began, status, model = time.monotonic(), 500, ""
             code = grpc.StatusCode.CANCELLED
             visit = Visit()
             try:
                 visit.caller = self._let_in(context)
-                answer = await call(request, context, visit)
+                answer = await call(_parsed(kind, message), context, visit)
                 status, code, model = 200, grpc.StatusCode.OK, getattr(answer, "model_name", "")
                 return answer
             except RequestError as error:
@@ -128,6 +128,9 @@ class Service:
                     context.set_trailing_metadata((("retry-after", retry_after(error.retry_after_s).decode()),))
                 await context.abort(code, shorten(str(error)))
             except grpc.aio.AbortError:
+                raise
+            except asyncio.CancelledError:
+                status = 499
                 raise
             except Exception:
                 code = grpc.StatusCode.INTERNAL
@@ -211,3 +214,11 @@ class Service:
         model = self._catalog.find(name or None)
         metadata.check_version(model, version)
         return model
+
+
+def _parsed(kind: Any, message: bytes) -> Any:
+    """A message of a kind; gRPC itself would log each that is none, and tell nothing. Raises InvalidInputError."""
+    try:
+        return kind.FromString(message)
+    except DecodeError:
+        raise InvalidInputError(f"the message of {len(message)} bytes is no {kind.DESCRIPTOR.name}") from None
