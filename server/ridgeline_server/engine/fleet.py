@@ -15,17 +15,19 @@ from enum import StrEnum
 
 from ridgeline_server.config import ModelSettings, ServerConfig, config_of
 from ridgeline_server.engine.engine import Engine
-from ridgeline_server.engine.loading import LoadedModel, read_model, warn_of_shared_cores
+from ridgeline_server.engine.loading import LoadedModel, ReadModel, read_model, warn_of_shared_cores
 from ridgeline_server.engine.model import BatchObserver
 from ridgeline_server.errors import ConflictError, LoadError, StartupError, UnavailableError
 from ridgeline_server.request import ModelInfo
 from ridgeline_server.runtimes.base import Plan
+from ridgeline_server.runtimes.memory import free_bytes
 
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.01
 _RETRY_AFTER_S = 1.0
 _MOST_FAILURES = 64
+_MIB = 1 << 20
 
 
 class Stage(StrEnum):
@@ -152,12 +154,12 @@ class Fleet:
             others = [model.settings for model in self._engine.loaded if model.served.name != name]
             config = config_of(self._config, settings, others)
             try:
-                read = await asyncio.to_thread(read_model, settings, config)
-                model = read.serve(self._observe, self._versions.get(name, 0) + 1)
-                self._take_over_peaks(model)
-                await _start(model)
+                read = await asyncio.to_thread(_read, settings, config)
             except StartupError as error:
                 raise LoadError(f"model '{name}' cannot be loaded: {error}") from error
+            model = read.serve(self._observe, self._versions.get(name, 0) + 1)
+            self._take_over_peaks(model)
+            await _start(model)
             warn_of_shared_cores(settings, others)
             self._versions[name] = model.served.version
             replaced = self._engine.put(model)
@@ -211,10 +213,27 @@ class Fleet:
             raise _stopping()
 
 
+def _read(settings: ModelSettings, config: ServerConfig) -> ReadModel:
+    """As read_model. Raises StartupError also when the weights alone are more than the memory that is left."""
+    read = read_model(settings, config)
+    plan = read.plans[0]
+    needed = len(read.plans) * sum(file.size_bytes for file in plan.files)
+    free = free_bytes()
+    if plan.device.kind == "cpu" and needed > free:
+        raise StartupError(
+            f"its weights take {needed / _MIB:,.0f} MiB and {free / _MIB:,.0f} MiB of memory are left, since two "
+            "versions are in memory until the old one has answered; unload a model first, or load a smaller variant"
+        )
+    return read
+
+
 async def _start(model: LoadedModel) -> None:
-    """Start a model; of one that does not get ready nothing is left."""
+    """Start a model; of one that does not get ready nothing is left. Raises LoadError."""
     try:
         await model.start()
+    except StartupError as error:
+        await model.stop()
+        raise LoadError(str(error)) from error
     except BaseException:
         await model.stop()
         raise
