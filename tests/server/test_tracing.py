@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 
@@ -30,6 +31,7 @@ from ridgeline_server.report.complaints import Complaints
 from ridgeline_server.report.tracing import Told, Tracing, make_tracing
 from ridgeline_server.request import Instants, Request, Result
 from tests.server.http_fakes import Answer, FakeEngine, batch_record, drive
+from tests.server.running_server import running_server
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 STEPS = ["receive", "tokenize", "queue", "compute", "reply"]
@@ -393,4 +395,20 @@ async def test_grpc_calls_are_traced_too(collector: Collector) -> None:
     assert [span.name for span in collector.children(answered)] == STEPS
     assert attributes(missing)["rpc.response.status_code"] == "NOT_FOUND"
     assert missing.status.code == Status.STATUS_CODE_UNSET
+    assert SECRET.encode() not in b"".join(collector.bodies)
+
+
+def test_a_real_server_keeps_answers_and_sends_its_last_traces(collector: Collector, tiny_bundle: Path) -> None:
+    flags = ("--cache-bytes", "1000000", "--otlp-endpoint", collector.url)
+    with running_server(str(tiny_bundle), *flags) as server:
+        answers = [httpx.post(f"{server.url}/embed", json={"inputs": ["cold rain", SECRET]}) for _ in range(2)]
+        metrics = httpx.get(f"{server.url}/metrics").text
+    assert answers[0].content == answers[1].content
+    assert [answer.headers["x-cache"] for answer in answers] == ["hits=0, misses=2", "hits=2, misses=0"]
+    assert 'flops;desc="0"' in answers[1].headers["server-timing"]
+    assert f'ridgeline_cache_entries{{model="{tiny_bundle.name}"}} 2.0' in metrics
+    computed, kept = collector.roots
+    assert [span.name for span in collector.children(computed)] == STEPS
+    assert [span.name for span in collector.children(kept)] == ["receive", "tokenize", "reply"]
+    assert attributes(kept)["ridgeline.cache.hits"] == 2
     assert SECRET.encode() not in b"".join(collector.bodies)
