@@ -38,6 +38,7 @@ _KEYS = (
 )
 # Cohere counts a query with up to so many documents as one search.
 _DOCUMENTS_PER_SEARCH = 100
+_MOST_RANK_FIELDS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,13 @@ def _rank_fields(fields: dict[str, Any]) -> list[str]:
     if type(value) is not list or not value or not all(type(name) is str for name in value):
         raise InvalidInputError(
             f"`rank_fields` is {quote(value)}; give an array of names of fields, or leave it out", "rank_fields"
+        )
+    # Each is read once, so that what is read of a document is no longer than what was sent.
+    if len(value) > _MOST_RANK_FIELDS or len(set(value)) < len(value):
+        raise InvalidInputError(
+            f"`rank_fields` holds {len(value)} names, {len(set(value))} different ones; give each field once, and at "
+            f"most {_MOST_RANK_FIELDS}",
+            "rank_fields",
         )
     return value
 

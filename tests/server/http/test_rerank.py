@@ -128,6 +128,8 @@ def test_the_cost_can_stand_in_the_body(server: Server) -> None:
         ({"max_tokens_per_doc": 1.5}, 400, "`max_tokens_per_doc` is 1.5"),
         ({"return_documents": "yes"}, 400, "`return_documents` is 'yes'"),
         ({"rank_fields": []}, 400, "`rank_fields` is an array"),
+        ({"documents": [{"t": "x"}], "rank_fields": ["t", "u", "t"]}, 400, "3 names, 2 different ones"),
+        ({"documents": [{"1": "x"}], "rank_fields": [str(each) for each in range(33)]}, 400, "at most 32"),
         ({"model": 3}, 400, "`model` is 3"),
         ({"model": "none"}, 404, "'none' is not served"),
         ({"model": "classes"}, 400, "is not a re-ranker model"),
