@@ -298,6 +298,27 @@ async def test_an_upgrade_that_is_not_wanted_is_an_ordinary_request() -> None:
         assert [(await client.answer())[0] for _ in range(3)] == [200, 200, 200]
 
 
+@pytest.mark.parametrize("wishes", [b"close, Upgrade", b"Upgrade, close", b"upgrade\r\nConnection: close"])
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+async def test_an_upgrade_that_is_not_wanted_keeps_version_and_close(version: bytes, wishes: bytes) -> None:
+    async with running() as server:
+        client = await server.connect()
+        head = HEAD.replace(b"HTTP/1.1", b"HTTP/" + version) + b"Upgrade: h2c\r\nConnection: " + wishes
+        client.send(head + b"\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY)
+        status, answer = await client.answer()
+        assert status == 200 and b"\r\nconnection: close" in answer
+        assert await client.is_closed()
+
+
+async def test_an_upgrade_over_http_1_0_is_an_ordinary_request() -> None:
+    async with running() as server:
+        client = await server.connect()
+        head = HEAD.replace(b"HTTP/1.1", b"HTTP/1.0") + b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+        client.send(head + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY)
+        assert (await client.answer())[0] == 200
+        assert await client.is_closed()
+
+
 @pytest.mark.parametrize(
     "data",
     [b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", b"nonsense\r\n\r\n", b"\x16\x03\x01\x02", ASK.replace(b"15", b"-1")],

@@ -155,15 +155,20 @@ class Connection(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as upgrade:
                 # The parser takes the body for the other protocol's: without the wish for one it is a body again.
                 data = self._head_without_upgrade() + data[upgrade.args[0] :]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
             except httptools.HttpParserError:
                 if not self.transport.is_closing():
                     self.send_400_response("Invalid HTTP request received.")
                 return
 
     def _head_without_upgrade(self) -> bytes:
-        head = [self.parser.get_method(), b" ", self.url, b" HTTP/1.1\r\n"]
+        head = [self.parser.get_method(), b" ", self.url, b" HTTP/", self.parser.get_http_version().encode(), b"\r\n"]
         for name, value in self.headers:
-            if name not in (b"upgrade", b"connection"):
+            if name == b"connection":
+                wishes = [each.strip() for each in value.split(b",")]
+                value = b", ".join(each for each in wishes if each.lower() != b"upgrade")
+            if name != b"upgrade":
                 head += (name, b": ", value, b"\r\n")
         return b"".join((*head, b"\r\n"))
 
