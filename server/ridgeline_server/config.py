@@ -55,6 +55,7 @@ class ServerConfig:
     max_queue_tokens:       tokens that may wait, over all requests, before new ones are refused with 429
     max_queue_bytes:        bytes that the bodies of unanswered requests may hold before new ones are refused with 429
     max_request_tokens:     tokens that one request may hold, summed over its inputs after truncation, else 413
+    max_answer_bytes:       bytes that an answer may hold that tells of tokens or terms, as numbers of 4 bytes, else 413
     max_queue_s:            seconds of interactive work that may wait, at the measured rate, before 429
     max_age_s:              how long a request may be overtaken by others
     drain_timeout_s:        how long a stopping server waits for the requests that it has accepted
@@ -86,6 +87,7 @@ class ServerConfig:
     max_queue_tokens: int = 524_288
     max_queue_bytes: int = 256 * 1024 * 1024
     max_request_tokens: int = 524_288
+    max_answer_bytes: int = 256 * 1024 * 1024
     max_queue_s: float = 1.0
     max_age_s: float = 0.075
     request_timeout_s: float = 60.0

@@ -24,17 +24,20 @@ class RequestError(Exception):
     """A request has no answer; the message is meant for the client.
 
     instants: the boundaries that the request had crossed, where the engine knows them
+    index:    of the engine's inputs the one that the message tells of as "input {index}"; None = of none
     """
 
     instants: Instants | None = None
+    index: int | None = None
 
 
 class InvalidInputError(RequestError):
     """The input is wrong. `param` names the field when there is one."""
 
-    def __init__(self, message: str, param: str | None = None) -> None:
+    def __init__(self, message: str, param: str | None = None, *, index: int | None = None) -> None:
         super().__init__(message)
         self.param = param
+        self.index = index
 
 
 class InputTooLongError(InvalidInputError):
@@ -42,7 +45,7 @@ class InputTooLongError(InvalidInputError):
 
 
 class RequestTooLargeError(InvalidInputError):
-    """The inputs of one request hold, after truncation, more tokens than `max_request_tokens`."""
+    """The inputs of one request hold, after truncation, more tokens than one may, or their answer more bytes."""
 
 
 class UnknownModelError(RequestError):

@@ -69,6 +69,14 @@ MaxQueueBytes = Annotated[
     int, _option("MAX_QUEUE_BYTES", "Bytes of unanswered bodies before requests are refused with 429.", min=1)
 ]
 MaxRequestTokens = Annotated[int, _option("MAX_REQUEST_TOKENS", "Tokens that one request may hold, else 413.", min=1)]
+MaxAnswerBytes = Annotated[
+    int,
+    _option(
+        "MAX_ANSWER_BYTES",
+        "Bytes that one answer may hold that tells of each token or term, before it is written as JSON, else 413.",
+        min=1,
+    ),
+]
 MaxQueue = Annotated[
     float,
     _option(
@@ -217,6 +225,7 @@ def serve(
     max_queue_tokens: MaxQueueTokens = _DEFAULTS.max_queue_tokens,
     max_queue_bytes: MaxQueueBytes = _DEFAULTS.max_queue_bytes,
     max_request_tokens: MaxRequestTokens = _DEFAULTS.max_request_tokens,
+    max_answer_bytes: MaxAnswerBytes = _DEFAULTS.max_answer_bytes,
     max_queue_s: MaxQueue = _DEFAULTS.max_queue_s,
     max_age_s: MaxAge = _DEFAULTS.max_age_s,
     request_timeout_s: RequestTimeout = _DEFAULTS.request_timeout_s,
@@ -256,6 +265,7 @@ def serve(
         max_queue_tokens=max_queue_tokens,
         max_queue_bytes=max_queue_bytes,
         max_request_tokens=max_request_tokens,
+        max_answer_bytes=max_answer_bytes,
         max_queue_s=max_queue_s,
         max_age_s=max_age_s,
         request_timeout_s=request_timeout_s,

@@ -20,7 +20,7 @@ from ridgeline_server.errors import (
     UnknownModelError,
 )
 from ridgeline_server.request import Priority, Request
-from ridgeline_server.sequences import Reading, Tokens
+from ridgeline_server.sequences import Reading, Readout, ReadoutKind, Tokens
 
 
 @pytest.fixture
@@ -51,8 +51,21 @@ async def test_priorities_are_answered_alike(engine: Engine) -> None:
 
 async def test_a_request_of_too_many_tokens_is_refused(engine: Engine) -> None:
     assert len((await engine.submit(request([5] * 50, [6] * 50))).tokens) == 2
-    with pytest.raises(RequestTooLargeError, match="the inputs hold 101 tokens; one request may hold 100"):
+    with pytest.raises(
+        RequestTooLargeError, match="the inputs hold more than 100 tokens, and one request may hold so many"
+    ):
         await engine.submit(request([5] * 50, [6] * 51))
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 1 << 20])
+async def test_an_answer_of_too_many_bytes_is_refused(engine: Engine, config: ServerConfig, cache_bytes: int) -> None:
+    width = engine.models()[0].dim
+    small = Engine(engine.loaded, replace(config, max_answer_bytes=4 * width * 7, cache_bytes=cache_bytes))
+    states = replace(request([5] * 3, [6] * 4), readout=Readout(ReadoutKind.TOKENS))
+    assert [len(array) for array in (await small.submit(states)).arrays] == [3, 4]
+    with pytest.raises(RequestTooLargeError, match=f"{4 * width * 8} bytes of numbers or more; one answer may hold"):
+        await small.submit(replace(states, inputs=[[5] * 3, [7] * 5]))
+    assert len((await small.submit(request([5] * 30))).tokens) == 1, "vectors are bounded by their number"
 
 
 async def test_an_unknown_model_is_named_with_those_that_are_served(engine: Engine) -> None:

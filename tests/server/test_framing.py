@@ -104,6 +104,11 @@ def test_readouts_that_are_the_same_travel_once() -> None:
     assert received.readouts == (readout,) * 50
 
 
+def test_a_small_array_does_not_hold_the_whole_batch_s() -> None:
+    small, large = read_frame(io.BytesIO(frame(arrays_done((8,), (1000, 8))))).outputs
+    assert small.base is None and large.base is not None
+
+
 def test_arrays_of_another_layout_or_type_come_out_right_in_a_list() -> None:
     arrays = [np.arange(12, dtype=np.float32).reshape(3, 4).T, np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::2]]
     received = read_frame(io.BytesIO(frame(Done(1, arrays, 1, (4, 3), 0.0, 0.0))))

@@ -164,6 +164,14 @@ def test_a_text_without_any_term_has_none() -> None:
     assert [kept.shape for kept in read(output, plan, make_batch(*[SPARSE] * 4), "mean")] == [(0, 2)] * 4
 
 
+def test_terms_whose_logits_are_no_numbers_are_told() -> None:
+    plan = make_plan("fill-mask", False)
+    answers = [np.full((length, 1, VOCAB), -1, np.float32) for length in LENGTHS]
+    answers[0][0, 0, 5] = np.nan
+    kept = read(make_output(plan, answers), plan, make_batch(*[SPARSE] * 4), "mean")[0]
+    np.testing.assert_array_equal(kept, [[5, np.nan]])
+
+
 @every_layout
 @pytest.mark.parametrize("among", [(), (7, 30, 3, 7)])
 def test_fills_are_the_likeliest_tokens_of_each_mask(among: tuple[int, ...], is_packed: bool) -> None:

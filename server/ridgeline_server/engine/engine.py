@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from ridgeline_server.config import Overlong, ServerConfig
+from ridgeline_server.engine.answer_size import bytes_a_token, check_answer, most_array_bytes
 from ridgeline_server.engine.cache import AnswerCache
 from ridgeline_server.engine.job import Item, Job
 from ridgeline_server.engine.loading import LoadedModel
@@ -183,7 +184,7 @@ class Engine:
             return await self._answer_from(self.cache, model, request, truncate, instants)
         tokens = await model.tokenizer.encode(request.inputs, truncate, request.deadline, request.reading)
         instants.tokenized = time.monotonic()
-        self._check_total(model, sum(len(entry.ids) for entry in tokens))
+        self._check_total(model, sum(len(entry.ids) for entry in tokens), request.readout)
         job = self._enqueue(model, request, tokens, instants)
         arrays = await _in_time(job, request.deadline)
         return _result(model.served, request, instants, tokens, arrays, job.batches)
@@ -192,6 +193,7 @@ class Engine:
         model.served.check_available()
         self._check_backlog(model, request.deadline)  # again: many may have been tokenized at the same time
         job = Job(request, asyncio.get_running_loop().create_future(), instants)
+        job.most_bytes = most_array_bytes(request.readout, self._config.max_answer_bytes)
         job.items = [Item(job, index, entry) for index, entry in enumerate(tokens)]
         model.served.enqueue(job)
         return job
@@ -211,7 +213,7 @@ class Engine:
                 await encode(request.inputs)
             raise
         instants.tokenized = time.monotonic()
-        self._check_total(model, recall.read(tokens))
+        self._check_total(model, recall.read(tokens), request.readout)
         flops = 0.0
         batches: list[BatchRecord] = []
         if tokens:
@@ -224,7 +226,11 @@ class Engine:
             instants.started = instants.finished = instants.tokenized
         cached = (recall.hits, len(recall.missing))
         cache.count(served.name, *cached)
-        return _result(served, request, instants, *recall.answer(), batches, flops, cached)
+        sequences, arrays = recall.answer()
+        check_answer(
+            sum(array.nbytes for array in arrays), most_array_bytes(request.readout, self._config.max_answer_bytes)
+        )
+        return _result(served, request, instants, sequences, arrays, batches, flops, cached)
 
     def _find(self, name: str | None, version: int | None = None) -> LoadedModel:
         if name is None:
@@ -239,12 +245,14 @@ class Engine:
             raise ReplacedError(f"version {version} of model '{name}' was replaced; send the request again", 1.0)
         return model
 
-    def _check_total(self, model: LoadedModel, total: int) -> None:
+    def _check_total(self, model: LoadedModel, total: int, readout: Readout | None = None) -> None:
         most = model.settings.max_request_tokens or self._config.max_request_tokens
         if total > most:
             raise RequestTooLargeError(
                 f"the inputs hold {total} tokens; one request may hold {most}: send several requests"
             )
+        of_token = bytes_a_token(readout, model.served.bundle.manifest, model.shape)
+        check_answer(total * of_token, most_array_bytes(readout, self._config.max_answer_bytes))
 
     def _check_backlog(self, model: LoadedModel, deadline: float | None) -> None:
         wait_s = self._wait_s(model, None if deadline is None else deadline - time.monotonic())

@@ -36,6 +36,10 @@ _DONE_HEAD = struct.Struct("=qddIIIII")  # id, started, finished, padded tokens,
 # For arrays of different shapes, in place of [n, dim]: how many arrays, and how many numbers their shapes have.
 
 
+# An array this many times smaller than what it came in is copied out of it.
+_SMALL = 8
+
+
 class FramingError(Exception):
     """What was received is no message."""
 
@@ -59,7 +63,7 @@ def encode(message: object) -> Buffers:
 
 
 def decode(kind: int, body: memoryview) -> Any:
-    """The message of a frame; its arrays are views of `body`. Raises FramingError when it is none."""
+    """The message of a frame; its arrays are views of `body`, small ones of many apart. Raises FramingError if none."""
     try:
         if kind == _DONE:
             return _decode_done(body)
@@ -158,7 +162,9 @@ def _decode_arrays(body: memoryview) -> Done:
     for rank in numbers[:count]:
         shape = numbers[at : at + rank]
         end = start + prod(shape)
-        arrays.append(values[start:end].reshape(shape))
+        array = values[start:end].reshape(shape)
+        # A small one, held until its request has all its answers, must not hold its whole batch's.
+        arrays.append(array.copy() if _SMALL * array.nbytes < len(body) else array)
         at, start = at + rank, end
     return Done(batch_id, arrays, padded_tokens, (rows, length), started, finished)
 

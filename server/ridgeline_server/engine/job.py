@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from ridgeline_server.engine.answer_size import check_answer
+from ridgeline_server.errors import RequestTooLargeError
 from ridgeline_server.request import BatchRecord, Instants, Request
 from ridgeline_server.sequences import Float32Array, Tokens
 
@@ -13,7 +15,9 @@ from ridgeline_server.sequences import Float32Array, Tokens
 class Job:
     """One request on its way. `future` yields what its readout keeps of the answer to each sequence.
 
+    answers: those that are there, by the sequence's number
     batches: those that its sequences ran in
+    most_bytes: of all answers together, None = they are small
     """
 
     request: Request
@@ -22,6 +26,8 @@ class Job:
     items: list[Item] = field(default_factory=list)
     answers: dict[int, Float32Array] = field(default_factory=dict)
     batches: list[BatchRecord] = field(default_factory=list)
+    most_bytes: int | None = None
+    held_bytes: int = 0
 
     @property
     def is_over(self) -> bool:
@@ -32,6 +38,14 @@ class Job:
         """Take the answer of one sequence from the batch that it ran in; the last one answers the request."""
         if self.is_over:
             return
+        if self.most_bytes is not None:
+            self.held_bytes += answer.nbytes
+            try:
+                check_answer(self.held_bytes, self.most_bytes)
+            except RequestTooLargeError as error:
+                self.answers.clear()
+                self.fail(error)
+                return
         self.answers[index] = answer
         if not self.batches or self.batches[-1] is not batch:  # a batch answers all its sequences in one go
             self.batches.append(batch)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
 
+import numpy as np
+
 from ridgeline_export.bundle import Bundle
 from ridgeline_server.engine.backlog import Backlog
 from ridgeline_server.engine.batch_costs import BatchCosts
@@ -195,7 +197,9 @@ class ServedModel:
         for item, answer in zip(assignment.items, done.outputs, strict=True):
             item.job.finish(item.index, answer, batch)
         self._dispatch_soon()
-        self._batch_costs[replica.index].observe(done.shape, done.finished - done.started)
+        # On packed graphs, what vectors alone do not answer runs in another way: it says nothing of the usual one.
+        if self.plan.pools_as is None or isinstance(done.outputs, np.ndarray):
+            self._batch_costs[replica.index].observe(done.shape, done.finished - done.started)
         if assignment.is_crowded:  # others waited: only then does a batch hold what a slot can do
             self._backlog.observe(batch.real_tokens, done.finished - done.started)
         self._observe(batch)

@@ -45,6 +45,7 @@ class Exchange(Waiter):
     params:     what the route's path captured
     priority, is_raw, wants_cost: what its headers ask for
     result:     the engine's answer, once it is there
+    size:       tokens or numbers that a task's answer is made of, whichever are more
     phases:     seconds of tokenize, queue, compute, where the engine told
     finished:   instant at which the runtime ended, inf when it did not
     scope:      the request as ASGI describes it
@@ -70,6 +71,7 @@ class Exchange(Waiter):
         "request_id",
         "result",
         "scope",
+        "size",
         "text",
         "wants_cost",
     )
@@ -86,6 +88,7 @@ class Exchange(Waiter):
         self.is_raw = False
         self.wants_cost = False
         self.result: Result | None = None
+        self.size = 0
         self.phases: tuple[float, float, float] | None = None
         self.finished = math.inf
         self.caller: Caller | None = None

@@ -15,16 +15,16 @@ from typing import Any
 
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import InvalidInputError
-from ridgeline_server.http.asking import ask
+from ridgeline_server.http.asking import ask, write_json
 from ridgeline_server.http.catalog import Catalog
 from ridgeline_server.http.door import InferenceRoute
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import Protocol, WrongModelError, quote
 from ridgeline_server.http.exchange import JSON, Exchange
 from ridgeline_server.http.parsing import json_object
-from ridgeline_server.http.reply import as_json, check_finite
 from ridgeline_server.http.tasks import inputs, parameters
-from ridgeline_server.http.tei.handlers import NUL, Answer, render
+from ridgeline_server.http.tei.embeddings import EMBED_OPTIONS
+from ridgeline_server.http.tei.handlers import NUL, Answer
 from ridgeline_server.http.tei.kinds import SPARSE, kind_of
 from ridgeline_server.http.tei.routes import TextEmbeddingsInference
 from ridgeline_server.request import ModelInfo
@@ -67,7 +67,11 @@ class Pipeline:
         return self._run
 
     def _embed(self, exchange: Exchange, info: ModelInfo, fields: dict[str, Any], has_nul: bool) -> Awaitable[Answer]:
-        return self._tei.embeddings.embed_fields(exchange, info, fields | _parameters(fields), has_nul)
+        wanted = _parameters(fields)
+        for name in wanted:
+            if name not in EMBED_OPTIONS:
+                raise parameters.unknown_field(name, EMBED_OPTIONS, "parameters.")
+        return self._tei.embeddings.embed_fields(exchange, info, fields | wanted, has_nul)
 
     async def _run(self, exchange: Exchange, info: ModelInfo, fields: dict[str, Any], has_nul: bool) -> Answer:
         if "inputs" not in fields:
@@ -84,12 +88,8 @@ class Pipeline:
         answers = await ask(self._engine, exchange, info, work)
         if task.name == _ZERO_SHOT:
             answers = [_scored(answer) for answer in answers]
-        if not given.is_single or task.name == _CLASSES:
-            return await render(exchange, answers), [JSON]
-        if isinstance(answers[0], list):
-            return await render(exchange, answers[0]), [JSON]
-        check_finite(answers[0])
-        return as_json(answers[0]), [JSON]
+        is_one = given.is_single and task.name != _CLASSES
+        return await write_json(exchange, answers[0] if is_one else answers), [JSON]
 
 
 def model_routes(tei: TextEmbeddingsInference, pipeline: Pipeline) -> list[InferenceRoute]:

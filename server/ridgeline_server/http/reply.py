@@ -1,22 +1,21 @@
-"""Embeddings as reply bodies, serialized once."""
+"""Answers as reply bodies, serialized once."""
 
 from __future__ import annotations
 
 import binascii
-import dataclasses
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
-from ridgeline_server.errors import ExecutionError
 from ridgeline_server.http.exchange import OCTETS, Headers
 from ridgeline_server.sequences import Float32Array
+from ridgeline_server.tasks.scores import finite
 
-_NOT_FINITE = "the model's answer to this input holds values that are not finite"
+# Numbers or entries that are written in one go: a few milliseconds of them.
+_AT_ONCE = 16_384
 
 
 def as_json(value: object) -> bytes:
@@ -31,25 +30,54 @@ def _as_list(value: object) -> object:
     raise TypeError(f"an answer cannot hold {type(value).__name__}")
 
 
-def check_finite(value: object) -> None:
-    """Raises: ExecutionError when a number in an answer is not finite, which JSON cannot carry
+def json_in_pieces(value: object) -> bytes:
+    """What `as_json` gives, written so that other threads, the event loop's among them, run between pieces of it.
 
-    value: numbers, arrays, dataclasses, and what holds them
+    orjson holds the interpreter's lock for as long as it writes; joining bytes gives it back.
     """
-    if isinstance(value, (list, tuple)):
-        for entry in value:
-            check_finite(entry)
-    elif isinstance(value, np.ndarray):
-        if value.dtype.kind == "f":
-            _check_array(value)
-    elif isinstance(value, (float, np.floating)):
-        if not math.isfinite(value):
-            raise ExecutionError(_NOT_FINITE)
-    elif isinstance(value, dict):
-        check_finite(list(value.values()))
-    elif dataclasses.is_dataclass(value):
-        for name in value.__dataclass_fields__:
-            check_finite(getattr(value, name))
+    return b"".join(_pieces(value))
+
+
+def _pieces(value: object) -> Iterator[bytes]:
+    if isinstance(value, np.ndarray) and value.size > _AT_ONCE:
+        rows = _AT_ONCE // value[0].size
+        yield from _array(_slices(value, rows) if rows else map(_pieces, value))
+    elif isinstance(value, (list, tuple)):
+        # What a list holds is of one kind, so that the first tells.
+        yield from _array(map(_pieces, value) if value and _is_nested(value[0]) else _slices(value, _AT_ONCE))
+    elif not isinstance(value, np.ndarray) and _is_nested(value):
+        for number, (name, field) in enumerate(_fields(value).items()):
+            yield (b"," if number else b"{") + as_json(name) + b":"
+            yield from _pieces(field)
+        yield b"}"
+    else:
+        yield as_json(value)
+
+
+def _array(parts: Iterable[Iterable[bytes]]) -> Iterator[bytes]:
+    yield b"["
+    for number, part in enumerate(parts):
+        if number:
+            yield b","
+        yield from part
+    yield b"]"
+
+
+def _slices(value: Sequence[object] | npt.NDArray[Any], length: int) -> Iterator[tuple[bytes]]:
+    return ((as_json(value[start : start + length])[1:-1],) for start in range(0, len(value), length))
+
+
+def _is_nested(value: object) -> bool:
+    """Whether it holds more than a few numbers and texts."""
+    return isinstance(value, (list, tuple, np.ndarray)) or any(
+        isinstance(field, (list, tuple, dict, np.ndarray)) for field in _fields(value).values()
+    )
+
+
+def _fields(value: object) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    return {name: getattr(value, name) for name in getattr(value, "__dataclass_fields__", ())}
 
 
 def contiguous(outputs: Float32Array) -> Float32Array:
@@ -57,15 +85,7 @@ def contiguous(outputs: Float32Array) -> Float32Array:
 
     Raises: ExecutionError when a value is not finite, which JSON cannot carry
     """
-    outputs = np.ascontiguousarray(outputs, dtype=np.float32)
-    _check_array(outputs)
-    return outputs
-
-
-def _check_array(array: npt.NDArray[np.floating]) -> None:
-    # A finite sum proves every term finite; a sum can also overflow, so only the slow way proves the contrary.
-    if not math.isfinite(np.add.reduce(array, axis=None)) and not np.isfinite(array).all():
-        raise ExecutionError(_NOT_FINITE)
+    return finite(np.ascontiguousarray(outputs, dtype=np.float32))
 
 
 def matrix(outputs: Sequence[object]) -> npt.NDArray[Any] | None:

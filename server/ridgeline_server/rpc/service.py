@@ -21,7 +21,7 @@ from ridgeline_server.errors import (
     UnavailableError,
     UnknownModelError,
 )
-from ridgeline_server.http.asking import beside_loop
+from ridgeline_server.http.asking import beside_loop, size_of
 from ridgeline_server.http.catalog import Catalog
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import retry_after, shorten
@@ -31,6 +31,7 @@ from ridgeline_server.report.metrics import Metrics
 from ridgeline_server.report.timings import phases
 from ridgeline_server.request import Request
 from ridgeline_server.rpc import open_inference_pb2 as pb
+from ridgeline_server.rpc.intake import Intake
 from ridgeline_server.rpc.messages import asked_of, response_of
 from ridgeline_server.rpc.visits import Visit, trace
 from ridgeline_server.security.key_ring import Caller, KeyRing
@@ -65,6 +66,8 @@ _STATUSES = {
     grpc.StatusCode.UNAVAILABLE: 503,
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
+# Clients whose time is over hang up by their own clock, before it is over here.
+_SKEW_S = 0.1
 Call = Callable[[Any, Any, Visit], Awaitable[Any]]
 
 
@@ -87,6 +90,7 @@ class Service:
         self._catalog = catalog
         self._config = config
         self._metrics = metrics
+        self._intake = Intake(config.max_queue_bytes, config.max_body_bytes)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a gRPC server is given."""
@@ -99,9 +103,8 @@ class Service:
             "ModelInfer": (self._infer, pb.ModelInferRequest),
         }
         methods = {
-            name: grpc.unary_unary_rpc_method_handler(
-                self._guarded(name, call, kind), response_serializer=lambda message: message.SerializeToString()
-            )
+            # On the line a stream of one message is as one message, but it is read when we are ready for it.
+            name: grpc.stream_unary_rpc_method_handler(self._guarded(name, call, kind))
             for name, (call, kind) in calls.items()
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
@@ -110,15 +113,17 @@ class Service:
         """A call whose failures are statuses, and that is counted. kind: of its message"""
         route = f"/{SERVICE}/{name}"
 
-        async def guarded(message: bytes, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            began, status, model = time.monotonic(), 500, ""
+        async def guarded(messages: Any, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+            began, status = time.monotonic(), 500
             code = grpc.StatusCode.CANCELLED
             visit = Visit()
             try:
                 visit.caller = self._let_in(context)
-                answer = await call(_parsed(kind, message), context, visit)
-                status, code, model = 200, grpc.StatusCode.OK, getattr(answer, "model_name", "")
-                return answer
+                async with self._intake.message(context) as message:
+                    answer = await call(_parsed(kind, message), context, visit)
+                written: bytes = await beside_loop(visit.size, answer.SerializeToString)
+                status, code = 200, grpc.StatusCode.OK
+                return written
             except RequestError as error:
                 code = next(code for kind, code in _CODES if isinstance(error, kind))
                 status = _STATUSES.get(code, 500)
@@ -126,19 +131,20 @@ class Service:
                     visit.phases = phases(error.instants, time.monotonic())
                 if isinstance(error, OverloadedError | UnavailableError):
                     context.set_trailing_metadata((("retry-after", retry_after(error.retry_after_s).decode()),))
-                await context.abort(code, shorten(str(error)))
+                return await context.abort(code, shorten(str(error)))
             except grpc.aio.AbortError:
                 raise
             except asyncio.CancelledError:
-                status = 499
+                left = context.time_remaining()
+                status = 499 if left is None or left > _SKEW_S else 504
                 raise
             except Exception:
                 code = grpc.StatusCode.INTERNAL
                 log.exception("%s failed", route)
-                await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has more")
+                return await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has more")
             finally:
                 now = time.monotonic()
-                self._metrics.record_request(route, status, now - began, model=model)
+                self._metrics.record_request(route, status, now - began, model=visit.model)
                 if self._tracing is not None and name == "ModelInfer":
                     trace(self._tracing, route[1:], context, visit, code, began, now)
 
@@ -150,7 +156,7 @@ class Service:
             return None
         given = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
         scheme, _, value = given.get("authorization", "").strip().partition(" ")
-        secret = given.get("x-api-key") or (value if scheme.lower() == "bearer" else "")
+        secret = given.get("x-api-key", value if scheme.lower() == "bearer" else "")
         caller = self._keys.find(secret.strip().encode()) if secret.strip() else None
         if caller is None:
             raise UnauthenticatedError(
@@ -186,10 +192,12 @@ class Service:
 
     async def _answer(self, request: Any, context: Any, visit: Visit, received: float) -> Any:
         model = self._find(request.model_name, request.model_version)
+        visit.model = model.name
         seconds = self._engine.retry_after(model.name)
         if seconds is not None:
             raise OverloadedError("the queue is full; try again after the seconds in retry-after", seconds)
-        work = prepare(model, asked_of(request), self._config.max_client_batch_size)
+        most = self._config.max_client_batch_size
+        work = prepare(model, asked_of(request, most), most, self._config.max_answer_bytes)
         left = context.time_remaining()
         allowed = self._config.request_timeout_s if left is None else min(left, self._config.request_timeout_s)
         asked = Request(
@@ -207,8 +215,10 @@ class Service:
         visit.phases = phases(result.instants, result.instants.finished)
         if visit.caller is not None:
             visit.caller.allowance.charge(sum(result.tokens))
-        outputs = await beside_loop(max(sum(result.tokens), work.finish_tokens), work.finish, result)
-        return response_of(model.name, metadata.version_of(model), request.id, outputs)
+        visit.size = size_of(work, result)
+        outputs = await beside_loop(visit.size, work.finish, result)
+        version = metadata.version_of(model)
+        return await beside_loop(visit.size, response_of, model.name, version, request.id, outputs)
 
     def _find(self, name: str, version: str) -> Any:
         model = self._catalog.find(name or None)

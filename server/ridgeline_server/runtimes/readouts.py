@@ -87,9 +87,12 @@ def _tokens(answer: Floats, ids: Int32Array, readout: Readout, pooling: str) -> 
 
 
 def _sparse(logits: Floats, ids: Int32Array, readout: Readout, pooling: str) -> Float32Array:
-    """SPLADE's max pooling (arXiv 2109.10086, eq. 2), over special tokens too: log1p grows, so it comes last."""
+    """SPLADE's max pooling (arXiv 2109.10086, eq. 2), over special tokens too: log1p grows, so it comes last.
+
+    Terms whose logits are no numbers are kept, so that they are no less of an error than elsewhere.
+    """
     largest = logits.max(axis=0)
-    terms = np.flatnonzero(largest > 0)
+    terms = np.flatnonzero(~(largest <= 0))
     return np.stack([terms.astype(np.float32), np.log1p(largest[terms].astype(np.float32))], axis=-1)
 
 

@@ -18,6 +18,7 @@ from ridgeline_server.tasks.inputs import InputKind
 from ridgeline_server.tasks.parameters import parameter
 from ridgeline_server.tasks.pooling import POOLINGS
 from ridgeline_server.tasks.prompts import EmbeddingParameters, with_prompt
+from ridgeline_server.tasks.scores import finite
 from ridgeline_server.tasks.truncation import read_truncation
 from ridgeline_server.tasks.vectors import (
     ABOUT_DIMENSIONS,
@@ -119,18 +120,19 @@ def _windows(model: ModelInfo, parameters: Parameters) -> Reading:
 
 
 def _finish(encoding: str, result: Result) -> list[Any]:
-    return list(quantize(result.outputs, encoding))
+    return list(quantize(finite(result.outputs), encoding))
 
 
 def _finish_cut(parameters: Parameters, is_normalized: bool, result: Result) -> list[Any]:
-    return list(quantize(cut(result.outputs, parameters.dimensions, is_normalized), parameters.encoding))
+    return list(quantize(cut(finite(result.outputs), parameters.dimensions, is_normalized), parameters.encoding))
 
 
 def _finish_windows(
     parameters: Parameters, is_normalized: bool, inputs: int, result: Result
 ) -> list[WindowedEmbedding]:
     owners = np.array([tokens.input for tokens in result.sequences])
-    vectors = cut(mean_of_windows(result.outputs, owners, result.tokens, inputs), parameters.dimensions, is_normalized)
+    means = mean_of_windows(finite(result.outputs), owners, result.tokens, inputs)
+    vectors = cut(means, parameters.dimensions, is_normalized)
     counts = np.bincount(owners, minlength=inputs).tolist()
     rows = quantize(vectors, parameters.encoding)
     return [WindowedEmbedding(row, count) for row, count in zip(rows, counts, strict=True)]

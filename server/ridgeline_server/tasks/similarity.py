@@ -10,6 +10,7 @@ from ridgeline_server.tasks.base import Task, Work
 from ridgeline_server.tasks.inputs import InputKind, Sentences
 from ridgeline_server.tasks.parameters import parameter
 from ridgeline_server.tasks.prompts import EmbeddingParameters, with_prompt
+from ridgeline_server.tasks.scores import finite
 from ridgeline_server.tasks.truncation import read_truncation
 
 _COSINE, _DOT = _METRICS = ("cosine", "dot")
@@ -37,12 +38,13 @@ def prepare(model: ModelInfo, inputs: Sentences, parameters: Parameters) -> Work
         reading=reading,
         truncate=truncate,
         normalize=True if parameters.metric == _COSINE else None,
+        name=lambda index: f"sentence {index - 1}" if index else "the source sentence",
     )
 
 
 def _finish(result: Result) -> list[Float32Array]:
     vectors = result.outputs
-    return [vectors[1:] @ vectors[0]]
+    return [finite(vectors[1:] @ vectors[0])]
 
 
 TASK = Task(

@@ -14,6 +14,7 @@ from ridgeline_server.tasks.base import Task, Work
 from ridgeline_server.tasks.inputs import InputKind
 from ridgeline_server.tasks.parameters import parameter
 from ridgeline_server.tasks.prompts import EmbeddingParameters, with_prompt
+from ridgeline_server.tasks.scores import finite
 from ridgeline_server.tasks.truncation import read_truncation
 
 
@@ -53,7 +54,7 @@ def prepare(model: ModelInfo, inputs: Sequence[Input], parameters: Parameters) -
 def _finish(top: int | None, least: float | None, result: Result) -> list[list[SparseValue]]:
     answers = []
     for terms in result.arrays:
-        kept = _largest(terms, top, least)
+        kept = _largest(finite(terms), top, least)
         ids, weights = kept[:, 0].astype(np.int64).tolist(), kept[:, 1].tolist()
         answers.append([SparseValue(index, value) for index, value in zip(ids, weights, strict=True)])
     return answers

@@ -17,6 +17,7 @@ from ridgeline_server.tasks.base import Task, Work
 from ridgeline_server.tasks.inputs import InputKind
 from ridgeline_server.tasks.parameters import parameter
 from ridgeline_server.tasks.prompts import EmbeddingParameters, with_prompt
+from ridgeline_server.tasks.scores import finite
 from ridgeline_server.tasks.truncation import read_truncation
 from ridgeline_server.tasks.vectors import (
     ABOUT_DIMENSIONS,
@@ -82,7 +83,7 @@ def _finish(parameters: Parameters, result: Result) -> list[Any]:
             assert tokens.texts is not None, "they were asked for"
             is_text = tokens.texts >= 0
             states, ids = states[is_text], ids[is_text]
-        rows = quantize(cut(states, parameters.dimensions, parameters.normalize), parameters.encoding)
+        rows = quantize(cut(finite(states), parameters.dimensions, parameters.normalize), parameters.encoding)
         answers.append(TokenEmbeddings(rows, np.ascontiguousarray(ids)) if parameters.ids else rows)
     return answers
 

@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 import pytest
 
+from tests.server.http.task_engine import TaskEngine
 from tests.server.http_fakes import DIM, Answer, FakeEngine, Server, embedding_of, model_info
 
 INFER = "/v2/models/tiny/infer"
@@ -57,6 +58,17 @@ def test_raw_elements_in_and_out(server: Server) -> None:
     assert rows.tolist() == [embedding_of("é").tolist(), embedding_of("abc").tolist()]
 
 
+def test_token_states_are_padded_to_what_an_answer_may_hold() -> None:
+    server = Server(TaskEngine(), max_answer_bytes=4 * DIM * 30)
+    body = {"outputs": [{"name": "last_hidden_state"}], "inputs": [text("a", "b", "cdefgh")]}
+    url = "/v2/models/embedder/infer"
+    assert server.post(url, body).json["outputs"][0]["shape"] == [3, 8, DIM]
+    answer = server.post(url, body | {"inputs": [text("a", "b", "c", "defgh")]})
+    assert answer.status == 200 and answer.json["outputs"][0]["shape"] == [4, 7, DIM]
+    refused = server.post(url, body | {"inputs": [text("a", "b", "c", "defghi")]})
+    assert refused.status == 413 and f"[4, 8, {DIM}]" in refused.json["error"]
+
+
 @pytest.mark.parametrize("datatype", ["INT64", "INT32"])
 def test_token_ids_without_their_padding(server: Server, datatype: str) -> None:
     ids, mask = [[5, 6, 7], [8, 0, 0]], [[1, 1, 1], [1, 0, 0]]
@@ -84,9 +96,13 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"inputs": [{"name": "text", "datatype": "BYTES", "shape": [2], "data": ["a"]}]}, "has 2 elements; 1 were given"),
     ({"inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1], "data": ["a"]}]}, "shape of input 'text'"),
     (
-        {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1, 1, 1], "data": ["a"]}]},
+        {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1, 2], "data": ["a", "b"]}]},
         r"BYTES of shape \[inputs\]",
     ),
+    ({"inputs": [{"name": "text", "datatype": "INT8", "shape": [0, 2**31 - 1, 2**31 - 1], "data": []}]}, "up to 2"),
+    ({"inputs": [text("a")], "outputs": 0}, "`outputs` is 0"),
+    ({"inputs": [text("a")], "outputs": ""}, "`outputs` is ''"),
+    ({"inputs": [text("a")], "id": 7}, "`id` is 7"),
     ({"inputs": [{"name": "text", "datatype": "BITES", "shape": [1], "data": ["a"]}]}, "allowed: BOOL"),
     ({"inputs": [{"name": "text", "datatype": "FP32", "shape": [1], "data": [1]}]}, "give BYTES"),
     ({"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": [1]}]}, "give texts"),
@@ -109,6 +125,21 @@ def test_what_is_wrong_is_said(server: Server, body: dict[str, Any], message: st
     assert answer.status == 400
     with pytest.raises(AssertionError, match=message):
         raise AssertionError(answer.json["error"])
+
+
+@pytest.mark.parametrize(("datatype", "shape"), [("INT64", [2049, 1]), ("BYTES", [1, 2049]), ("BYTES", [2049])])
+def test_too_many_inputs_are_refused_before_their_elements_are_read(
+    server: Server, datatype: str, shape: list[int]
+) -> None:
+    entry = {"name": "text", "datatype": datatype, "shape": shape, "data": "no elements"}
+    answer = server.post(INFER, {"inputs": [entry]})
+    assert answer.status == 413 and "2049 inputs" in answer.json["error"]
+
+
+def test_what_is_null_is_left_out(server: Server) -> None:
+    body = {"inputs": [text("a")], "id": None, "outputs": None, "parameters": None}
+    answer = server.post(INFER, body)
+    assert answer.status == 200 and "id" not in answer.json
 
 
 def test_raw_elements_that_do_not_fit(server: Server) -> None:

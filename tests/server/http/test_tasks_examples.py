@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import jsonschema_rs
+import numpy as np
 import pytest
 
+from ridgeline_server.request import Request, Result
 from ridgeline_server.tasks.base import Task
 from ridgeline_server.tasks.inputs import InputKind
 from ridgeline_server.tasks.registry import TASKS
@@ -36,6 +38,28 @@ def test_the_example_is_answered_as_documented(task: Task) -> None:
     jsonschema_rs.validate(component(task, "response"), answer.json)
     inputs = task.example["inputs"]
     assert len(answer.json["outputs"]) == (len(inputs) if isinstance(inputs, list) else 1)
+
+
+class _NotFinite(TaskEngine):
+    """One of whose numbers is not finite."""
+
+    async def submit(self, request: Request) -> Result:
+        result = await super().submit(request)
+        result.arrays[0][-1] = np.nan
+        result.outputs[:] = np.nan
+        return result
+
+
+@each_task
+@pytest.mark.parametrize("encoding", [None, "int8", "ubinary"])
+def test_numbers_that_are_not_finite_are_an_error(task: Task, encoding: str | None) -> None:
+    body = task.example
+    if encoding is not None:
+        if not hasattr(task.parameters, "encoding"):
+            return
+        body = body | {"parameters": {"encoding": encoding}}
+    answer = Server(_NotFinite()).post(f"/tasks/{task.name}", body)
+    assert (answer.status, "not finite" in answer.json["error"]) == (500, True)
 
 
 @each_task

@@ -6,12 +6,12 @@ of the inputs that have a `binary_data_size`, in their order. Answers likewise, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import InvalidInputError
-from ridgeline_server.http.asking import ask
+from ridgeline_server.http.asking import ask, beside_loop, write_json
 from ridgeline_server.http.catalog import Catalog
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import quote
@@ -20,7 +20,6 @@ from ridgeline_server.http.oip import metadata, tensors
 from ridgeline_server.http.oip.inference import Asked, prepare
 from ridgeline_server.http.oip.tensors import Tensor
 from ridgeline_server.http.parsing import json_object
-from ridgeline_server.http.reply import as_json
 
 _KEYS = (b'"inputs"', b'"outputs"', b'"parameters"', b'"id"')
 HEADER_LENGTH = b"inference-header-content-length"
@@ -42,17 +41,18 @@ class OpenInference:
         metadata.check_version(model, exchange.params.get("version"))
         head, raw = _split(body, exchange.given.get(HEADER_LENGTH))
         fields = json_object(head, _KEYS)
-        request_id = fields.get("id", "")
-        if type(request_id) is not str:
+        request_id = fields.get("id")
+        if request_id is not None and type(request_id) is not str:
             raise InvalidInputError(f"`id` is {quote(request_id)}; give a text, or leave it out", "id")
         parameters = _parameters(fields.get("parameters"), "parameters")
-        wanted = _entries(fields.get("outputs") or [], "outputs")
+        outputs = fields.get("outputs")
+        wanted = [] if outputs is None else _entries(outputs, "outputs")
         asked = Asked(
-            inputs=_inputs(fields.get("inputs"), raw),
+            inputs=_inputs(fields.get("inputs"), raw, self._config.max_client_batch_size),
             outputs=tuple(name for name, _ in wanted),
             parameters={key: value for key, value in parameters.items() if key not in _TRANSPORT},
         )
-        work = prepare(model, asked, self._config.max_client_batch_size)
+        work = prepare(model, asked, self._config.max_client_batch_size, self._config.max_answer_bytes)
         found: list[Tensor] = await ask(self._engine, exchange, model, work)
         is_binary = {
             name: _parameters(entry.get("parameters"), f"outputs.{name}").get("binary_data") for name, entry in wanted
@@ -63,7 +63,14 @@ class OpenInference:
             answer["id"] = request_id
         if exchange.wants_cost:
             answer["parameters"] = {"ridgeline": exchange.cost()}
-        return _render(answer, [(tensor, bool(is_binary.get(tensor.name, default))) for tensor in found])
+        wants_raw = [tensor for tensor in found if is_binary.get(tensor.name, default)]
+        raw = await beside_loop(exchange.size, lambda: {tensor.name: tensors.to_bytes(tensor) for tensor in wants_raw})
+        answer["outputs"] = [_described(tensor, raw.get(tensor.name)) for tensor in found]
+        head = await write_json(exchange, answer)
+        if not raw:
+            return head, [JSON]
+        body = await beside_loop(exchange.size, b"".join, (head, *raw.values()))
+        return body, [OCTETS, (b"inference-header-content-length", b"%d" % len(head))]
 
     def model(self, name: str, version: str | None = None) -> dict[str, Any]:
         """`GET /v2/models/{name}`. Raises UnknownModelError."""
@@ -117,15 +124,15 @@ def _parameters(value: object, field: str) -> dict[str, Any]:
     return value
 
 
-def _inputs(value: object, raw: memoryview) -> dict[str, Tensor]:
+def _inputs(value: object, raw: memoryview, most_inputs: int) -> dict[str, Tensor]:
     entries = _entries(value, "inputs") if value is not None else []
     if not entries:
         raise InvalidInputError("`inputs` is missing or empty; give the model's input tensors", "inputs")
     found = {}
     at = 0
     for name, entry in entries:
-        shape = tensors.read_shape(entry.get("shape"), name)
         datatype = tensors.check_datatype(entry.get("datatype"), name)
+        shape = tensors.read_shape(entry.get("shape"), name, datatype, most_inputs)
         size = _parameters(entry.get("parameters"), f"inputs.{name}.parameters").get("binary_data_size")
         if size is None:
             if "data" not in entry:
@@ -148,17 +155,8 @@ def _inputs(value: object, raw: memoryview) -> dict[str, Tensor]:
     return found
 
 
-def _render(answer: dict[str, Any], outputs: Sequence[tuple[Tensor, bool]]) -> tuple[bytes, Headers]:
-    raw, rendered = [], []
-    for tensor, is_binary in outputs:
-        entry: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
-        if is_binary:
-            raw.append(tensors.to_bytes(tensor))
-            entry["parameters"] = {"binary_data_size": len(raw[-1])}
-        else:
-            entry["data"] = tensors.to_values(tensor)
-        rendered.append(entry)
-    head = as_json({**answer, "outputs": rendered})
-    if not raw:
-        return head, [JSON]
-    return b"".join((head, *raw)), [OCTETS, (b"inference-header-content-length", b"%d" % len(head))]
+def _described(tensor: Tensor, raw: bytes | None) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": tensor.name, "datatype": tensor.datatype, "shape": list(tensor.shape)}
+    if raw is not None:
+        return entry | {"parameters": {"binary_data_size": len(raw)}}
+    return entry | {"data": tensors.to_values(tensor)}

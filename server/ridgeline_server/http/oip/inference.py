@@ -15,6 +15,7 @@ Embeddings and answers take their task's parameters; a parameter that is an arra
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,9 +51,10 @@ class Asked:
     parameters: Mapping[str, Any] | None = None
 
 
-def prepare(model: ModelInfo, asked: Asked, most_inputs: int) -> Work:
+def prepare(model: ModelInfo, asked: Asked, most_inputs: int, most_bytes: int) -> Work:
     """What to ask the engine for; the work's `finish` gives the output tensors.
 
+    most_bytes: that an output may have which is padded to the longest input
     Raises InvalidInputError for tensors that the model does not take or give, RequestTooLargeError for too many inputs.
     """
     given = read_inputs(model, asked.inputs)
@@ -74,7 +76,7 @@ def prepare(model: ModelInfo, asked: Asked, most_inputs: int) -> Work:
         return Work(given.inputs, lambda result: _classes(model, result, wanted))
     if "embedding" in wanted:
         raise InvalidInputError("embedding and last_hidden_state come from separate requests; ask for one of them")
-    return Work(given.inputs, lambda result: _rows(result, wanted), readout=_TOKENS)
+    return Work(given.inputs, lambda result: _rows(result, wanted, most_bytes), readout=_TOKENS)
 
 
 def _usual(model: ModelInfo, has_texts: bool) -> tuple[str, ...]:
@@ -155,12 +157,18 @@ def _classes(model: ModelInfo, result: Result, wanted: Sequence[str]) -> list[Te
     return [tensors[name] for name in wanted]
 
 
-def _rows(result: Result, wanted: Sequence[str]) -> list[Tensor]:
+def _rows(result: Result, wanted: Sequence[str], most_bytes: int) -> list[Tensor]:
     arrays = result.arrays
-    longest = max(map(len, arrays))
-    padded: Float32Array = np.zeros((len(arrays), longest, arrays[0].shape[1]), np.float32)
+    shape = (len(arrays), max(map(len, arrays)), arrays[0].shape[1])
+    size_bytes = math.prod(shape) * arrays[0].itemsize
+    if size_bytes > most_bytes:
+        raise RequestTooLargeError(
+            f"the output of shape {list(shape)}, padded to the longest input, takes {size_bytes} bytes; it may take "
+            f"{most_bytes}: send fewer or shorter inputs at once, and those of like lengths together"
+        )
+    padded: Float32Array = np.zeros(shape, np.float32)
     for row, array in zip(padded, arrays, strict=True):
-        row[: len(array)] = array
+        row[: len(array)] = finite(array)
     columns = {"start_logits": 0, "end_logits": 1}
     return [Tensor(name, "FP32", padded[:, :, columns[name]] if name in columns else padded) for name in wanted]
 

@@ -9,18 +9,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import InvalidInputError
-from ridgeline_server.http.asking import ask, beside_loop
+from ridgeline_server.http.asking import ask, beside_loop, write_json
 from ridgeline_server.http.catalog import Catalog
 from ridgeline_server.http.door import InferenceRoute
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import Protocol, quote
 from ridgeline_server.http.exchange import JSON, Exchange, Headers
 from ridgeline_server.http.parsing import json_object
-from ridgeline_server.http.reply import as_json, as_raw, check_finite, matrix
+from ridgeline_server.http.reply import as_raw, matrix
 from ridgeline_server.http.schemas import Schema
 from ridgeline_server.http.tasks import inputs, parameters, schemas
 from ridgeline_server.request import ModelInfo
@@ -68,7 +67,8 @@ class Tasks:
             "usage": {"tokens": tokens, "truncated": result.truncated},
             "ridgeline": exchange.cost(),
         }
-        return await beside_loop(tokens, _render, reply, tokens, exchange.is_raw)
+        rows = await beside_loop(exchange.size, matrix, outputs) if exchange.is_raw else None
+        return (await write_json(exchange, reply), [JSON]) if rows is None else as_raw(rows, tokens)
 
     def describe(self) -> dict[str, object]:
         """`GET /tasks`."""
@@ -112,13 +112,6 @@ class Tasks:
 def path(task: Task) -> str:
     """Where a task is asked."""
     return f"/tasks/{task.name}"
-
-
-def _render(reply: dict[str, Any], tokens: int, is_raw: bool) -> tuple[bytes, Headers]:
-    outputs = reply["outputs"]
-    check_finite(outputs)
-    rows = matrix(outputs) if is_raw else None
-    return (as_json(reply), [JSON]) if rows is None else as_raw(rows, tokens)
 
 
 def _unknown(task: Task, name: str) -> InvalidInputError:

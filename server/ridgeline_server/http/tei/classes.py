@@ -6,11 +6,12 @@ from collections.abc import Awaitable
 from typing import Any
 
 from ridgeline_server.errors import InvalidInputError
+from ridgeline_server.http.asking import write_json
 from ridgeline_server.http.errors import quote
 from ridgeline_server.http.exchange import JSON, Exchange
 from ridgeline_server.http.parsing import check_count, checked_texts, json_object, optional_bool
 from ridgeline_server.http.tei.fields import read_text, read_texts, read_truncation, required
-from ridgeline_server.http.tei.handlers import NUL, Answer, Handlers, render
+from ridgeline_server.http.tei.handlers import NUL, Answer, Handlers
 from ridgeline_server.http.tei.kinds import check_classifies, check_reranks
 from ridgeline_server.http.tei.works import work_of
 from ridgeline_server.request import ModelInfo
@@ -43,7 +44,7 @@ class Classes(Handlers):
         work = work_of("text-classification", info, inputs, truncation, raw_scores=raw_scores)
         characters = sum(len(entry) if type(entry) is str else sum(map(len, entry)) for entry in inputs)
         answers, headers = await self.ask(exchange, info, work, characters)
-        return await render(exchange, answers[0] if is_single else answers), [JSON, *headers]
+        return await write_json(exchange, answers[0] if is_single else answers), [JSON, *headers]
 
     def rerank(self, exchange: Exchange, body: bytes) -> Awaitable[Answer]:
         """`POST /rerank`: every text's index and score, the best first."""
@@ -66,7 +67,7 @@ class Classes(Handlers):
             else {"index": rank.index, "score": rank.score}
             for rank in answers[0]
         ]
-        return await render(exchange, ranks), [JSON, *headers]
+        return await write_json(exchange, ranks), [JSON, *headers]
 
 
 def _sequences(value: object, most: int, has_nul: bool) -> tuple[list[Sequence], bool]:

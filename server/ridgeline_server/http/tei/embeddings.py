@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ridgeline_server.errors import InvalidInputError
+from ridgeline_server.http.asking import write_json
 from ridgeline_server.http.errors import TooManyInputsError, quote
 from ridgeline_server.http.exchange import JSON, Exchange
 from ridgeline_server.http.parsing import (
@@ -26,14 +27,16 @@ from ridgeline_server.http.tei.fields import (
     read_truncation,
     required,
 )
-from ridgeline_server.http.tei.handlers import NUL, Answer, Handlers, render
+from ridgeline_server.http.tei.handlers import NUL, Answer, Handlers
 from ridgeline_server.http.tei.headers import compute_headers
 from ridgeline_server.http.tei.kinds import check_embeds, check_embeds_sparsely
 from ridgeline_server.http.tei.works import work_of
 from ridgeline_server.request import ModelInfo, Request
 from ridgeline_server.tasks.inputs import Sentences
 
-_KEYS = (b'"inputs"', b'"normalize"', b'"truncate"', b'"truncation_direction"', b'"prompt_name"', b'"dimensions"')
+# What may stand beside the inputs.
+EMBED_OPTIONS = ("normalize", "truncate", "truncation_direction", "prompt_name", "dimensions")
+_KEYS = tuple(f'"{name}"'.encode() for name in ("inputs", *EMBED_OPTIONS))
 _SIMILARITY_KEYS = (b'"inputs"', b'"parameters"', b'"source_sentence"', b'"sentences"')
 
 
@@ -135,7 +138,7 @@ class Embeddings(Handlers):
         prompt_name = read_prompt_name(parameters)
         work = work_of("sentence-similarity", info, inputs, truncation, prompt_name=prompt_name)
         answers, headers = await self.ask(exchange, info, work, len(source) + sum(map(len, sentences)))
-        return await render(exchange, answers[0].tolist()), [JSON, *headers]
+        return await write_json(exchange, answers[0].tolist()), [JSON, *headers]
 
     async def _embed_otherwise(
         self, exchange: Exchange, info: ModelInfo, fields: dict[str, Any], has_nul: bool, task: str
@@ -146,7 +149,7 @@ class Embeddings(Handlers):
         inputs = self._inputs(fields, info, has_nul)
         work = work_of(task, info, inputs, truncation, prompt_name=prompt_name)
         answers, headers = await self.ask(exchange, info, work, sum(map(len, inputs)))
-        return await render(exchange, answers), [JSON, *headers]
+        return await write_json(exchange, answers), [JSON, *headers]
 
     def _inputs(self, fields: dict[str, Any], info: ModelInfo, has_nul: bool) -> Inputs:
         inputs = inputs_of(fields["inputs"], "inputs", self._config.max_client_batch_size, has_nul)

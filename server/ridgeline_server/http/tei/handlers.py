@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from ridgeline_server.config import ServerConfig
-from ridgeline_server.http.asking import ask, beside_loop
+from ridgeline_server.http.asking import ask
 from ridgeline_server.http.catalog import Catalog
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.exchange import Exchange, Headers
-from ridgeline_server.http.reply import as_json, check_finite
 from ridgeline_server.http.tei.headers import compute_headers
 from ridgeline_server.request import ModelInfo
 from ridgeline_server.tasks.base import Work
@@ -36,17 +34,3 @@ class Handlers:
         answers = await ask(self._engine, exchange, info, work)
         assert exchange.result is not None, "what was answered has a result"
         return answers, compute_headers(exchange, info, characters, sum(exchange.result.tokens))
-
-
-async def render(exchange: Exchange, answers: Sequence[Any]) -> bytes:
-    """An array of answers as JSON, each written by itself: of token states, one holds up others long enough.
-
-    Raises: ExecutionError for a number that is not finite
-    """
-    assert exchange.result is not None, "what was answered has a result"
-    return await beside_loop(sum(exchange.result.tokens), _render, answers)
-
-
-def _render(answers: Sequence[Any]) -> bytes:
-    check_finite(answers)
-    return b"[%b]" % b",".join(map(as_json, answers))
