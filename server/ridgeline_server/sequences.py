@@ -58,8 +58,11 @@ class Reading:
 
     side:           None = as the model's tokenizer says
     max_tokens:     longest sequence, special tokens included; None = the model's
+    first_tokens:   of a pair's first text so many are read at most; None = all
     overlap:        None: an input is one sequence. Else a long input becomes windows of full length, of which each
                     begins with the last so many tokens of the one before, special tokens not counted
+    overlap_shrinks: instead of being refused, an overlap is at most three quarters of what a window holds of the text
+                    that is cut
     has_offsets:    sequences tell where in the texts their tokens stand, of which text and which word they are
     special_tokens: put the model's special tokens around texts
     """
@@ -70,6 +73,8 @@ class Reading:
     overlap: int | None = None
     has_offsets: bool = False
     special_tokens: bool = True
+    first_tokens: int | None = None
+    overlap_shrinks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +119,6 @@ class Vocabulary(Protocol):
         """True when a prefix such as ## marks the tokens inside of words."""
         ...
 
-    @property
-    def pads_left(self) -> bool:
-        """True when padding goes before texts: then transformers puts the context of a question first."""
-        ...
-
     def id_of(self, token: str) -> int | None:
         """The id of a token as it stands in the vocabulary, such as ##ing; None = there is no such token."""
         ...
@@ -127,12 +127,8 @@ class Vocabulary(Protocol):
         """The token as it stands in the vocabulary; None = there is no such id."""
         ...
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text, without special tokens around it."""
-        ...
-
-    def head(self, text: str, tokens: int) -> str:
-        """A text up to the end of its so-many-th token."""
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, without special tokens around it. Raises InvalidInputError."""
         ...
 
     def join(self, tokens: Sequence[str]) -> str:

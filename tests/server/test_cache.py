@@ -224,7 +224,7 @@ async def test_known_inputs_are_not_computed_again(engine: Engine, batches: list
         assert again.batches == []
         assert again.flops == 0.0
         assert same(first, again)
-        turned = await engine.submit(request([texts[1], "new " + str(way), texts[0]], **way))
+        turned = await engine.submit(request([texts[1], f"new {WAYS.index(way)}", texts[0]], **way))
         assert turned.cached == (2, 1)
         alone = await engine.submit(request([texts[0]], **way))
         assert same(alone, await engine.submit(request([texts[0]], **way)))

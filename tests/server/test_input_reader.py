@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ class Pretrained:
 def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pretrained]:
     made = {}
     for kind in KINDS:
-        theirs = make_tokenizer(kind)
+        theirs = copy.deepcopy(make_tokenizer(kind))  # to truncate changes it
         directory = tmp_path_factory.mktemp(kind)
         make_encoder(theirs, ("input_ids",), MAX_TOKENS).save(directory)
         made[kind] = Pretrained(theirs, TextTokenizer(directory / "tokenizer.json", MAX_TOKENS, VOCABULARY))
@@ -298,6 +299,71 @@ def test_windows_of_more_tokens_than_a_request_may_hold_are_refused_before_they_
     assert len(ours.encode_whole([" " * 300_000 + "a"], True)[0].ids) == 3
 
 
+def _note_texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    given: list[str] = []
+    encode = InputReader._encode
+
+    def note(self: InputReader, texts: list[str], reading: Reading, **options: bool) -> list[Encoding]:
+        given.extend(texts)
+        return encode(self, texts, reading, **options)
+
+    monkeypatch.setattr(InputReader, "_encode", note)
+    return given
+
+
+@pytest.mark.parametrize("reading", [Reading(has_offsets=True), Reading(cut=Cut.FIRST), Reading(overlap=3)])
+def test_a_text_in_many_pairs_is_tokenized_once(
+    tokenizers: dict[str, Pretrained], monkeypatch: pytest.MonkeyPatch, reading: Reading
+) -> None:
+    ours = tokenizers["bert"].ours
+    texts, labels = ["it is the function " * 20, "b", "the"], ["rain", "snow", "the", "b"]
+    pairs: list[Input] = [*itertools.product(texts, labels), [5, 6], "b", *itertools.product(labels, labels)]
+    alone = [made for pair in pairs[:12] for made in ours.encode([pair], True, replace(reading, has_offsets=False))]
+    given = _note_texts(monkeypatch)
+    made = ours.encode(pairs[:12], True, reading)
+    assert sorted(given) == sorted({*texts, *labels})
+    assert [tokens.ids.tolist() for tokens in made] == [tokens.ids.tolist() for tokens in alone]
+    if not reading.has_offsets:
+        given.clear()
+        assert {tokens.input for tokens in ours.encode(pairs, True, reading)} == set(range(30))
+        assert sorted(given) == sorted({*texts, *labels})
+
+
+def test_no_more_is_tokenized_once_a_request_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_encoder(make_tokenizer("bert"), ("input_ids",), 40).save(tmp_path)
+    ours = TextTokenizer(tmp_path / "tokenizer.json", 40, VOCABULARY, max_request_tokens=400)
+    text = "a " * 60
+    assert len(ours.encode([(text, str(number)) for number in range(10)], True)) == 10
+    given = _note_texts(monkeypatch)
+    monkeypatch.setattr(input_reader, "_MOST_CHARACTERS", 300)
+    with pytest.raises(
+        RequestTooLargeError, match="the inputs hold more than 400 tokens, and one request may hold so many"
+    ):
+        ours.encode([(text, str(number) * 100) for number in range(1000)], True)
+    assert len(given) < 20
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("side", Side)
+def test_short_texts_over_the_maximum_are_tokenized_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, side: Side
+) -> None:
+    theirs = copy.deepcopy(make_tokenizer(kind))
+    theirs.truncation_side = side.value
+    make_encoder(theirs, ("input_ids",), MAX_TOKENS).save(tmp_path)
+    ours = TextTokenizer(tmp_path / "tokenizer.json", MAX_TOKENS, VOCABULARY)
+    texts: list[Input] = ["日,b;c.é!" * 13, "🙂é. " * 30]
+    given = _note_texts(monkeypatch)
+    made = ours.encode(texts, truncate=True)
+    assert given == texts
+    assert [tokens.ids.tolist() for tokens in made] == theirs(texts, truncation=True, max_length=MAX_TOKENS)[
+        "input_ids"
+    ]
+    assert all(tokens.is_truncated for tokens in made)
+    with pytest.raises(InputTooLongError, match="input 1 has more than 40 tokens; the model takes at most 40"):
+        ours.encode(["a", *texts[1:]], truncate=False)
+
+
 def test_token_ids_are_taken_as_they_are(tokenizers: dict[str, Pretrained]) -> None:
     read = partial(tokenizers["bert"].ours.encode, truncate=True)
     ids = list(range(100))
@@ -392,7 +458,7 @@ def test_megabytes_of_which_few_tokens_are_kept_are_not_tokenized(
 
 
 def test_a_tokenizer_that_cuts_on_the_left_does_so_unless_asked(tmp_path: Path) -> None:
-    theirs = make_tokenizer("roberta")
+    theirs = copy.deepcopy(make_tokenizer("roberta"))
     theirs.truncation_side = "left"
     make_encoder(theirs, ("input_ids",), MAX_TOKENS).save(tmp_path)
     ours = TextTokenizer(tmp_path / "tokenizer.json", MAX_TOKENS, VOCABULARY)
@@ -400,7 +466,6 @@ def test_a_tokenizer_that_cuts_on_the_left_does_so_unless_asked(tmp_path: Path) 
     for reading in (Reading(has_offsets=True), Reading(Side.RIGHT, has_offsets=True)):
         [tokens] = ours.encode([text], True, reading)
         assert shown(tokens) == expected(theirs, text, reading, "left")[0]
-    theirs.truncation_side = "right"
 
 
 def test_any_number_of_threads_may_read_at_once(tokenizers: dict[str, Pretrained]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from ridgeline_server.config import ModelSettings, Overlong, ServerConfig, config_of, settings_of
 from ridgeline_server.engine.loading import load_models, warn_of_shared_cores
-from ridgeline_server.errors import StartupError
+from ridgeline_server.errors import RequestTooLargeError, StartupError
 from ridgeline_server.models_file import SettingError, check_name, parse_settings, read_models_file
 from ridgeline_server.runtimes.cores import usable_cpus
 from ridgeline_server.runtimes.devices import Device
@@ -142,6 +142,10 @@ def test_plans_say_which_cores_they_have_and_others_do_not_share_them(tiny_bundl
     assert third.why.endswith("shares with 1 other bundle")
     infos = [model.info() for model in models]
     assert [(info.max_request_tokens, info.truncates) for info in infos] == [(None, None), (7, False), (None, None)]
+    pairs = [("rain", "snow")] * 3
+    assert len(models[0].tokenizer.tokenizer.encode(pairs, truncate=True)) == 3
+    with pytest.raises(RequestTooLargeError, match="the inputs hold more than 7 tokens"):
+        models[1].tokenizer.tokenizer.encode(pairs, truncate=True)
 
 
 def test_cores_that_two_models_may_use_are_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -16,7 +16,7 @@ from ridgeline_server.sequences import Tokens
 @pytest.fixture
 async def items() -> AsyncIterator[list[Item]]:
     request = Request(None, ["a"], None, 0.0)
-    tokens = Tokens(np.array([1], np.int32), None, False)
+    tokens = Tokens(np.array([1], np.int32), None, False, input=7)
 
     def item() -> Item:
         job = Job(request, asyncio.get_running_loop().create_future(), Instants())
@@ -49,6 +49,8 @@ async def test_one_sequence_is_guilty_after_failing_alone_twice(items: list[Item
     assert item is items[0]
     assert isinstance(error, ExecutionError)
     assert "SEGV" in str(error)
+    # a sequence's number is not that of the input that it is a window of
+    assert str(error).startswith("input 7 failed") and error.index == 7
 
 
 async def test_a_single_sequence_beside_others_is_not_yet_suspect(items: list[Item]) -> None:

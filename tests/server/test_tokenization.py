@@ -165,6 +165,16 @@ async def test_windows_are_never_made_in_the_event_loop(
     threads.stop()
 
 
+async def test_a_text_in_many_pairs_counts_once(tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = TokenizerThreads(tokenizer, threads=1)
+    text = "the quick brown fox " * 200
+    encoding = asyncio.ensure_future(threads.encode([(text, str(number)) for number in range(1000)], truncate=True))
+    await asyncio.sleep(0)
+    assert len(text) < threads.pending_characters < len(text) + 10_000
+    assert len(await encoding) == 1000
+    threads.stop()
+
+
 @pytest.mark.parametrize("repeats", [1, 3000])
 async def test_many_jobs_come_back_each_to_its_own(tokenizer: TextTokenizer, repeats: int) -> None:
     threads = TokenizerThreads(tokenizer, threads=2)

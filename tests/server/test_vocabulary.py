@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
+from tokenizers.models import Unigram
 
 from ridgeline_server.engine.vocabulary import TokenizerVocabulary, read_vocabulary
+from ridgeline_server.errors import InvalidInputError
 from tests.models import make_tokenizer
 from tests.server.tasks.unicode_texts import random_texts
 
@@ -38,7 +40,7 @@ def test_as_transformers(kind: str, tmp_path: Path) -> None:
         tokens = theirs.convert_ids_to_tokens(ids)
         assert [ours.token(token_id) for token_id in ids] == tokens
         assert [ours.id_of(token) for token in tokens] == ids
-        assert ours.encode(text) == theirs(text, add_special_tokens=False)["input_ids"]
+        assert ours.encode([text]) == [theirs(text, add_special_tokens=False)["input_ids"]]
         assert ours.join(tokens) == theirs.convert_tokens_to_string(tokens)
         assert ours.decode(ids) == theirs.decode(ids)
         assert ours.decode(ids, skip_special_tokens=True) == theirs.decode(ids, skip_special_tokens=True)
@@ -66,7 +68,7 @@ def test_without_a_config_the_tokenizers_own_unknown_token_holds(tmp_path: Path)
     (tmp_path / "tokenizer_config.json").unlink()
     path = tmp_path / "tokenizer.json"
     ours = read_vocabulary(Tokenizer.from_file(str(path)), path)
-    assert (ours.unk_id, ours.pad_id, ours.cls_id, ours.pads_left) == (1, None, None, False)
+    assert (ours.unk_id, ours.pad_id, ours.cls_id) == (1, None, None)
 
 
 def test_a_config_that_is_no_object(tmp_path: Path) -> None:
@@ -77,8 +79,26 @@ def test_a_config_that_is_no_object(tmp_path: Path) -> None:
         read_vocabulary(Tokenizer.from_file(str(path)), path)
 
 
-def test_the_head_of_a_text(tmp_path: Path) -> None:
-    ours = _read("bert", tmp_path)
-    assert ours.head("the value of", 2) == "the value"
-    assert ours.head("the value of", 3) == "the value of"
-    assert ours.head("the value of \n", 4) == "the value of \n"
+def test_what_the_library_refuses_is_a_clear_error() -> None:
+    tokenizer = Tokenizer(Unigram([("a", 0.0)]))  # without a token for what is unknown
+    ours = TokenizerVocabulary(tokenizer, {})
+    assert ours.encode(["a", "aa"]) == [[0], [0, 0]]
+    with pytest.raises(InvalidInputError, match="a text cannot be tokenized"):
+        ours.encode(["a", "b"])
+
+
+def test_a_panic_of_the_library_is_a_clear_error() -> None:
+    class Panic(BaseException):
+        pass
+
+    class Faulty:
+        model = None
+
+        def get_added_tokens_decoder(self) -> dict[int, object]:
+            return {}
+
+        def encode_batch_fast(self, *_: object, **__: object) -> list[object]:
+            raise Panic("index out of bounds")
+
+    with pytest.raises(InvalidInputError, match="a text cannot be tokenized: index out of bounds"):
+        TokenizerVocabulary(Faulty(), {}).encode(["a"])  # type: ignore[arg-type]

@@ -39,6 +39,10 @@ class Text:
         """So many tokens, at most, that are not on this side."""
         return self.between(_kept(len(self.tokens.ids), tokens, side))
 
+    def head(self, tokens: int) -> Text:
+        """A text of so many tokens, at most, from the first on."""
+        return Text(self.keep(tokens, Side.RIGHT), min(self.length, tokens))
+
 
 @dataclass(slots=True)
 class Source:
@@ -63,7 +67,7 @@ class Source:
         return self.layout.place(pieces, self.number, is_truncated=is_truncated)
 
 
-def find_room(special_tokens: int, most: int, overlap: int | None) -> int:
+def find_room(special_tokens: int, most: int, reading: Reading) -> int:
     """Tokens of texts that a sequence of at most `most` can hold. Raises InvalidInputError when there is no room."""
     room = most - special_tokens
     if room < 1:
@@ -71,7 +75,8 @@ def find_room(special_tokens: int, most: int, overlap: int | None) -> int:
             f"sequences of at most {most} tokens were asked for, and {special_tokens} of them are special tokens; "
             f"ask for {special_tokens + 1} or more"
         )
-    if overlap is not None and not 0 <= overlap < room:
+    overlap = reading.overlap
+    if overlap is not None and not reading.overlap_shrinks and not 0 <= overlap < room:
         raise InvalidInputError(
             f"windows that overlap by {overlap} tokens were asked for; those of at most {most} tokens, "
             f"{special_tokens} of them special, can overlap by 0 to {room - 1}"
@@ -92,24 +97,28 @@ def cut_to_one(source: Source, cut: Cut, side: Side) -> Tokens:
     return source.sequence([first.keep(kept[0], side), second.keep(kept[1], side)], is_truncated=True)
 
 
-def cut_to_windows(source: Source, cut: Cut, overlap: int, side: Side, budget: int) -> list[Tokens]:
+def cut_to_windows(source: Source, reading: Reading, overlap: int, side: Side, budget: int) -> list[Tokens]:
     """Windows of the input's text; of a pair, those of the text that is cut, each with the whole other one.
 
-    cut:    LONGEST = the longer of the two
+    reading: its cut LONGEST = the longer of the two
+    overlap: the reading's
     budget: tokens that the windows may hold together
     Raises RequestTooLargeError when they hold more, InvalidInputError when the other text leaves too little room.
     """
     if source.tokens <= source.room:
         return [source.sequence([text.tokens for text in source.texts])]
-    index = _windowed(source, cut)
+    index = _windowed(source, reading.cut)
     length = source.texts[index].length
     size = source.room - source.tokens + length
     if size < 1:
         raise _without_room(source, 1 - index)
+    if reading.overlap_shrinks:
+        overlap = min(overlap, size * 3 // 4)
     if overlap >= size:
         raise InvalidInputError(
             f"windows that overlap by {overlap} tokens were asked for; beside the {_NAMES[1 - index]} text of input "
-            f"{source.number} they hold {size} tokens of the other's; ask for less overlap, or shorten that text"
+            f"{source.number} they hold {size} tokens of the other's; ask for less overlap, or shorten that text",
+            index=source.number,
         )
     surroundings = source.tokens - length + source.layout.special_tokens
     _check_budget(source.number, length, size, overlap, surroundings, budget)
@@ -126,11 +135,11 @@ def cut_ids(
 ) -> list[Tokens]:
     """Sequences of token ids that were given, special tokens among them. Raises as cut_to_windows does."""
     if reading.has_offsets:
-        raise InvalidInputError(f"input {number} is token ids, of which no text is known; give the text")
+        raise InvalidInputError(f"input {number} is token ids, of which no text is known; give the text", index=number)
     ids, types = (given, None) if isinstance(given, list) else (given.ids, given.type_ids)
     spans = [_kept(len(ids), most, side)]
     if reading.overlap is not None:
-        find_room(0, most, reading.overlap)
+        find_room(0, most, reading)
         _check_budget(number, len(ids), most, reading.overlap, 0, budget)
         spans = windows(len(ids), most, reading.overlap, side)
     try:
@@ -144,7 +153,9 @@ def cut_ids(
             for start, stop in spans
         ]
     except OverflowError:
-        raise InvalidInputError(f"input {number} holds a number that is no token id; ids have 31 bits") from None
+        raise InvalidInputError(
+            f"input {number} holds a number that is no token id; ids have 31 bits", index=number
+        ) from None
 
 
 def _kept(length: int, tokens: int, side: Side) -> Span:
@@ -165,12 +176,14 @@ def _check_budget(number: int, length: int, size: int, overlap: int, surrounding
     if total > budget:
         raise RequestTooLargeError(
             f"input {number} makes {count} windows of {total} tokens in all; {budget} are left of what one request "
-            "may hold: send several requests, or ask for less overlap"
+            "may hold: send several requests, or ask for less overlap",
+            index=number,
         )
 
 
 def _without_room(source: Source, index: int) -> InvalidInputError:
     return InvalidInputError(
         f"the {_NAMES[index]} text of input {source.number} leaves no room for the other: a sequence holds "
-        f"{source.room} tokens of the two; shorten it, or let the longest text be cut"
+        f"{source.room} tokens of the two; shorten it",
+        index=source.number,
     )

@@ -7,7 +7,8 @@ chosen by the same rules in `cutting.py`, and laid out as the library's post-pro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
@@ -54,7 +55,7 @@ class InputReader:
 
         inputs: by their numbers in the request
         Raises InputTooLongError when an input is over the maximum, is not windowed and `truncate` is False,
-        RequestTooLargeError when windows hold more tokens than a request may, InvalidInputError for an input that has
+        RequestTooLargeError when they hold more tokens than a request may, InvalidInputError for an input that has
         no tokens or cannot be tokenized, and for a reading that cannot be followed.
         """
         most, side = self._most(reading), reading.side or self._side
@@ -69,32 +70,50 @@ class InputReader:
             else:
                 is_pair = isinstance(value, tuple)
                 layout = self._layouts[is_pair, reading.special_tokens]
-                room = find_room(layout.special_tokens, most, reading.overlap)
+                room = find_room(layout.special_tokens, most, reading)
                 source = Source(number, [next(texts) for _ in range(1 + is_pair)], layout, room)
+                if is_pair and reading.first_tokens is not None:
+                    source.texts[0] = source.texts[0].head(reading.first_tokens)
                 if reading.overlap is not None:
-                    made = cut_to_windows(source, reading.cut, reading.overlap, side, budget)
+                    made = cut_to_windows(source, reading, reading.overlap, side, budget)
                 elif source.tokens > room and not truncate:
                     raise self._too_long(number, f"more than {most}", most)
                 else:
                     made = [cut_to_one(source, reading.cut, side)]
             for tokens in made:
                 self.check(tokens, is_given=isinstance(value, list | TokenIds))
-                if reading.overlap is not None:
-                    budget -= len(tokens.ids)
+                budget -= len(tokens.ids)
+            if budget < 0:
+                raise RequestTooLargeError(
+                    f"the inputs hold more than {self._max_request_tokens} tokens, and one request may hold so many: "
+                    "send several requests"
+                )
             sequences += made
         return sequences
 
-    def read_short(self, texts: Mapping[int, str]) -> dict[int, Tokens]:
-        """Sequences of those of these texts that are whole in one, as the library makes them; see `read`."""
-        if not texts or self._layouts[False, True].has_types:
+    def read_short(self, texts: Mapping[int, str], truncate: bool) -> dict[int, Tokens]:
+        """As `read`, of texts that likely are whole in one sequence, which is as the library makes it.
+
+        Empty where the library's sequences are not ours.
+        """
+        layout = self._layouts[False, True]
+        if not texts or layout.prefix is None:
             return {}
         found = {}
         encodings = self._encode([*texts.values()], PLAIN, special_tokens=True)
         for number, encoding in zip(texts, encodings, strict=True):
             ids = encoding.ids
             if len(ids) <= self._max_tokens:
-                found[number] = Tokens(np.array(ids, dtype=np.int32), None, is_truncated=False, input=number)
-                self.check(found[number])
+                tokens = Tokens(np.array(ids, dtype=np.int32), None, is_truncated=False, input=number)
+            elif truncate:
+                length = len(ids) - layout.special_tokens
+                text = Text(Piece(ids[layout.prefix : layout.prefix + length]), length)
+                room = find_room(layout.special_tokens, self._max_tokens, PLAIN)
+                tokens = cut_to_one(Source(number, [text], layout, room), PLAIN.cut, self._side)
+            else:
+                raise self._too_long(number, f"more than {self._max_tokens}", self._max_tokens)
+            self.check(tokens)
+            found[number] = tokens
         return found
 
     def check(self, tokens: Tokens, *, is_given: bool = False) -> None:
@@ -104,14 +123,17 @@ class InputReader:
         """
         ids, number = tokens.ids, tokens.input
         if not ids.size:
-            raise InvalidInputError(f"input {number} has no tokens; give a text that is not empty")
+            raise InvalidInputError(f"input {number} has no tokens; give a text that is not empty", index=number)
         if is_given and not 0 <= ids.min() <= ids.max() < self._vocab:
             misfit = min(ids.min(), 0) or ids.max()
-            raise InvalidInputError(f"input {number} holds the id {misfit}; this model's are 0 to {self._vocab - 1}")
+            raise InvalidInputError(
+                f"input {number} holds the id {misfit}; this model's are 0 to {self._vocab - 1}", index=number
+            )
         if self._can_exceed_vocab and ids.max() >= self._vocab:
             raise InvalidInputError(
                 f"input {number} holds token {ids.max()}, which the model does not know: it has {self._vocab} "
-                "tokens; remove the added token from the text"
+                "tokens; remove the added token from the text",
+                index=number,
             )
 
     def check_size(self, texts: Sequence[str]) -> None:
@@ -142,16 +164,30 @@ class InputReader:
 
     def _too_long(self, number: int, given: str, most: int) -> InputTooLongError:
         allowed = f"the model takes at most {most}" if most == self._max_tokens else f"at most {most} were asked for"
-        return InputTooLongError(f"input {number} has {given} tokens; {allowed}; shorten it, or allow truncation")
+        return InputTooLongError(
+            f"input {number} has {given} tokens; {allowed}; shorten it, or allow truncation", index=number
+        )
 
     def _texts(self, inputs: Mapping[int, Input], most: int, side: Side, reading: Reading) -> Iterator[Text]:
-        """Texts of the inputs in their order, two of a pair, none of token ids."""
+        """Texts of the inputs in their order, two of a pair, none of token ids. Equal ones are tokenized once."""
         texts: list[str] = []
         for value in inputs.values():
             if isinstance(value, str):
                 texts.append(value)
             elif isinstance(value, tuple):
                 texts += value
+        left = Counter(texts)
+        read = self._different(left, most, side, reading)
+        known: dict[str, Text] = {}
+        for text in texts:
+            found = known.pop(text, None) or next(read)
+            left[text] -= 1
+            if left[text]:
+                known[text] = found
+            yield found
+
+    def _different(self, given: Iterable[str], most: int, side: Side, reading: Reading) -> Iterator[Text]:
+        texts = [*given]
         while texts:
             count, characters = 1, len(texts[0])
             while count < len(texts) and characters + len(texts[count]) <= _MOST_CHARACTERS:

@@ -52,9 +52,11 @@ class Layout:
         self._types = types if types.any() else None
 
     @property
-    def has_types(self) -> bool:
-        """Whether some tokens are of another type than 0."""
-        return self._types is not None
+    def prefix(self) -> int | None:
+        """Special tokens before the text, where there is one and all tokens are of type 0; else None."""
+        if self._types is not None or np.count_nonzero(self._texts >= 0) != 1:
+            return None
+        return sum(len(piece.ids) for _, piece in self._pieces[: int(self._texts.argmax())])
 
     def place(self, pieces: Sequence[Piece], number: int, *, is_truncated: bool) -> Tokens:
         """The sequence of a text or a pair.

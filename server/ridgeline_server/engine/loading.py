@@ -195,7 +195,10 @@ def read_model(model: ModelSettings, config: ServerConfig) -> ReadModel:
         raise StartupError(f"bundle {path} cannot be served: {error}; export the model again") from error
     try:
         tokenizer = TextTokenizer(
-            path / "tokenizer.json", bundle.manifest.max_tokens, shape.vocab, config.max_request_tokens
+            path / "tokenizer.json",
+            bundle.manifest.max_tokens,
+            shape.vocab,
+            model.max_request_tokens or config.max_request_tokens,
         )
     except Exception as error:  # the library raises bare Exception
         raise StartupError(f"bundle {path} has a tokenizer that cannot be loaded: {error}") from error

@@ -65,6 +65,7 @@ def _survive_failure(item: Item, reason: str, verdict: Verdict) -> list[Item]:
     item.lone_failures += 1
     if item.lone_failures < MOST_LONE_FAILURES:
         return [item]
-    message = f"input {item.index} failed {item.lone_failures} times while running alone: {reason}"
-    verdict.failures.append((item, ExecutionError(message)))
+    error = ExecutionError(f"input {item.tokens.input} failed {item.lone_failures} times while running alone: {reason}")
+    error.index = item.tokens.input
+    verdict.failures.append((item, error))
     return []

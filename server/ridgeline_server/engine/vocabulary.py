@@ -10,10 +10,10 @@ from typing import Any
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 
+from ridgeline_server.errors import InvalidInputError
+
 # The spaces that transformers takes out of decoded text where a tokenizer's config asks for it, in this order.
 _CLEANED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
-# More than the first so many tokens of a text hold: what is behind them is not looked at.
-_CHARACTERS_PER_TOKEN = 32
 
 
 class TokenizerVocabulary:
@@ -30,7 +30,6 @@ class TokenizerVocabulary:
         self.pad_id = self._id_in(config, "pad_token")
         self.cls_id = self._id_in(config, "cls_token")
         self.marks_subwords = bool(getattr(tokenizer.model, "continuing_subword_prefix", None))
-        self.pads_left = config.get("padding_side") == "left"
         # In the text of byte pairs each space is a token's own.
         self._is_cleaned = bool(config.get("clean_up_tokenization_spaces")) and not isinstance(tokenizer.model, BPE)
 
@@ -42,13 +41,14 @@ class TokenizerVocabulary:
         found: str | None = self._tokenizer.id_to_token(token_id)
         return found
 
-    def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
-
-    def head(self, text: str, tokens: int) -> str:
-        offsets = self._tokenizer.encode(text[: tokens * _CHARACTERS_PER_TOKEN], add_special_tokens=False).offsets
-        return text[: offsets[tokens - 1][1]] if len(offsets) > tokens else text
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        try:
+            encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        except BaseException as error:  # the library raises bare Exception, and panics
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            raise InvalidInputError(f"a text cannot be tokenized: {error}") from error
+        return [encoding.ids for encoding in encodings]
 
     def join(self, tokens: Sequence[str]) -> str:
         decoder = self._tokenizer.decoder

@@ -49,15 +49,15 @@ class Window:
     null: float
 
 
-def read_window(tokens: Tokens, logits: Float32Array, context: int, cls_id: int | None) -> Window:
+def read_window(tokens: Tokens, logits: Float32Array, cls_id: int | None) -> Window:
     """Probabilities of a window's tokens: of the context's, and of the first token that stands for no answer.
 
+    tokens:  of the question and the context
     logits:  [tokens, 2] float32 of start and end
-    context: which text of the pair it is
     cls_id:  token that stands for no answer
     """
     assert tokens.texts is not None
-    is_context = tokens.texts == context
+    is_context = tokens.texts == 1
     is_null = (
         np.zeros(len(is_context), dtype=np.bool_) if cls_id is None else (tokens.texts < 0) & (tokens.ids == cls_id)
     )

@@ -19,7 +19,8 @@ from ridgeline_server.tasks.truncation import ABOUT_TRUNCATION, TRUNCATIONS, rea
 _MOST_ANSWER_CHARACTERS = 16 * 1024 * 1024
 # More than tokens have on average; what is cut off of a long text does not count.
 _CHARACTERS_PER_TOKEN = 8
-_MOST_TARGET_CHARACTERS = 256
+# Of targets that are no tokens: to find those that they begin with takes the event loop's time.
+_MOST_TARGETS_CHARACTERS = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,8 @@ def prepare(model: ModelInfo, inputs: Sequence[str | list[int]], parameters: Par
         masks = text.count(mask)  # type: ignore[arg-type]  # ids of ids, or texts of texts
         if not masks:
             raise _no_mask(model, index, "")
-        length = min(len(text), _CHARACTERS_PER_TOKEN * model.max_tokens)
+        length = len(text) * _CHARACTERS_PER_TOKEN if isinstance(text, list) else len(text)
+        length = min(length, _CHARACTERS_PER_TOKEN * model.max_tokens)
         characters += min(masks, model.max_tokens) * top * length
     if characters > _MOST_ANSWER_CHARACTERS:
         raise InvalidInputError(
@@ -92,29 +94,28 @@ def prepare(model: ModelInfo, inputs: Sequence[str | list[int]], parameters: Par
 
 def _target_ids(model: ModelInfo, vocabulary: Vocabulary, targets: Sequence[str]) -> tuple[int, ...]:
     """Ids of targets: of the vocabulary, or of the first tokens of texts; those without any token are left out."""
-    ids = set()
-    for target in targets:
-        found = vocabulary.id_of(target)
-        if found is None:
-            if len(target) > _MOST_TARGET_CHARACTERS:
-                raise InvalidInputError(
-                    f"a target of {len(target)} characters is no token; give tokens, or words of up to "
-                    f"{_MOST_TARGET_CHARACTERS} characters",
-                    "targets",
-                )
-            found = next(iter(vocabulary.encode(target)), None)
-        if found is None:
-            continue
-        if found >= model.vocab_size:
+    ids = {target: vocabulary.id_of(target) for target in targets}
+    words = [target for target, found in ids.items() if found is None]
+    characters = sum(map(len, words))
+    if characters > _MOST_TARGETS_CHARACTERS:
+        raise InvalidInputError(
+            f"the targets that are no tokens have {characters} characters in all; they may have "
+            f"{_MOST_TARGETS_CHARACTERS}: give tokens, or fewer words",
+            "targets",
+        )
+    for word, tokens in zip(words, vocabulary.encode(words), strict=True):
+        ids[word] = next(iter(tokens), None)
+    for target, found in ids.items():
+        if found is not None and found >= model.vocab_size:
             raise InvalidInputError(
                 f"the target '{target}' is token {found}, which the model does not know: it has {model.vocab_size} "
                 "tokens; give another one",
                 "targets",
             )
-        ids.add(found)
-    if not ids:
+    known = {found for found in ids.values() if found is not None}
+    if not known:
         raise InvalidInputError("no target has any token; give words that are not empty", "targets")
-    return tuple(sorted(ids))
+    return tuple(sorted(known))
 
 
 def _no_mask(model: ModelInfo, index: int, where: str) -> InvalidInputError:

@@ -33,7 +33,7 @@ class Parameters:
     doc_stride: int | None = parameter(
         None,
         about="By how many tokens the windows of a long context overlap; by default 128, or half of `max_seq_len` "
-        "where that is less.",
+        "where that is less, or three quarters of what a window holds of the context.",
         least=0,
         most=100_000,
     )
@@ -58,26 +58,21 @@ def prepare(model: ModelInfo, inputs: Sequence[Question], parameters: Parameters
 
     Raises InvalidInputError for a question or context without text, and windows that the model cannot have.
     """
-    vocabulary = model.vocabulary
-    assert vocabulary is not None
     for index, one in enumerate(inputs):
         for name, text in (("question", one.question), ("context", one.context)):
             if not text:
                 raise InvalidInputError(f"the {name} of input {index} is empty; give a text", name)
     tokens, overlap = _window(model, parameters)
-    questions = [one.question for one in inputs]
-    if parameters.max_question_len is not None:
-        questions = [vocabulary.head(text, parameters.max_question_len) for text in questions]
-    pairs = [(question, one.context) for question, one in zip(questions, inputs, strict=True)]
-    context_first = vocabulary.pads_left
     return Work(
-        inputs=[(context, question) if context_first else (question, context) for question, context in pairs],
+        inputs=[(one.question, one.context) for one in inputs],
         finish=partial(_finish, model, [one.context for one in inputs], parameters),
         reading=Reading(
             max_tokens=tokens,
-            cut=Cut.FIRST if context_first else Cut.SECOND,
+            cut=Cut.SECOND,
             overlap=overlap,
             has_offsets=True,
+            first_tokens=parameters.max_question_len,
+            overlap_shrinks=parameters.doc_stride is None,
         ),
         readout=Readout(ReadoutKind.TOKENS),
     )
@@ -110,8 +105,7 @@ def _finish(
     assert vocabulary is not None
     windows: list[list[Window]] = [[] for _ in contexts]
     for tokens, logits in zip(result.sequences, result.arrays, strict=True):
-        context = 0 if vocabulary.pads_left else 1
-        windows[tokens.input].append(read_window(tokens, finite(logits), context, vocabulary.cls_id))
+        windows[tokens.input].append(read_window(tokens, finite(logits), vocabulary.cls_id))
     answers = [
         find_answers(
             context,

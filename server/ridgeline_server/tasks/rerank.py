@@ -53,14 +53,14 @@ def prepare(model: ModelInfo, inputs: Query, parameters: Parameters) -> Work:
     if model.labels is not None:
         _check_classes(model, len(model.labels))
     query, texts = inputs.query, inputs.texts
-    characters = len(query) * len(texts) + sum(map(len, texts))
-    check_pairs(len(texts), characters, "the query and its texts", "texts")
+    check_pairs(len(texts), "the query and its texts", "texts")
     truncate, reading = read_truncation(model, parameters.truncation, parameters.max_tokens)
     return Work(
         inputs=[(query, text) for text in texts],
         finish=partial(_finish, model, texts, parameters),
         reading=reading,
         truncate=truncate,
+        name=lambda index: f"the pair of the query and text {index}",
     )
 
 

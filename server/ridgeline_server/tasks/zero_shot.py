@@ -9,7 +9,7 @@ from string import Formatter
 
 import numpy as np
 
-from ridgeline_server.errors import InvalidInputError
+from ridgeline_server.errors import InvalidInputError, RequestTooLargeError
 from ridgeline_server.request import ModelInfo, Result
 from ridgeline_server.sequences import Cut, Float32Array
 from ridgeline_server.tasks.base import Task, Work
@@ -18,6 +18,9 @@ from ridgeline_server.tasks.pairs import MOST_PAIRS, check_pairs
 from ridgeline_server.tasks.parameters import parameter
 from ridgeline_server.tasks.scores import SOFTMAX, finite, probabilities
 from ridgeline_server.tasks.truncation import ABOUT_TRUNCATION, TRUNCATIONS, read_truncation
+
+# A small request can have a long template written out for many labels.
+_MOST_HYPOTHESES_CHARACTERS = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +60,15 @@ def prepare(model: ModelInfo, inputs: Sequence[str | list[int]], parameters: Par
         )
     labels = parameters.candidate_labels
     hypotheses = _hypotheses(parameters.hypothesis_template, labels)
-    characters = len(labels) * sum(map(len, texts)) + len(texts) * sum(map(len, hypotheses))
     made_of = f"texts and labels ({len(texts)} × {len(labels)})"
-    check_pairs(len(texts) * len(labels), characters, made_of, "candidate_labels")
+    check_pairs(len(texts) * len(labels), made_of, "candidate_labels")
     truncate, reading = read_truncation(model, parameters.truncation, cut=Cut.FIRST)
     return Work(
         inputs=[(text, hypothesis) for text in texts for hypothesis in hypotheses],
         finish=partial(_finish, texts, labels, entailment, parameters.multi_label or len(labels) == 1),
         reading=reading,
         truncate=truncate,
+        name=lambda index: f"the pair of text {index // len(labels)} and label {index % len(labels)}",
     )
 
 
@@ -117,6 +120,13 @@ def _hypotheses(template: str, labels: tuple[str, ...]) -> list[str]:
                 f"`candidate_labels[{index}]` is an empty text; name the label, or leave it out", "candidate_labels"
             )
     before, after = _around_label(template)
+    characters = len(labels) * (len(before) + len(after)) + sum(map(len, labels))
+    if characters > _MOST_HYPOTHESES_CHARACTERS:
+        raise RequestTooLargeError(
+            f"the {len(labels)} hypotheses have {characters} characters in all; those of one request may have "
+            f"{_MOST_HYPOTHESES_CHARACTERS}: shorten the template, or give fewer labels",
+            "hypothesis_template",
+        )
     return [before + label + after for label in labels]
 
 

@@ -82,6 +82,15 @@ def test_token_ids_are_filled_as_their_text(engines: dict[str, TorchEngine]) -> 
     assert engine.ask(TASK, [ids]) == engine.ask(TASK, [text])
 
 
+def test_token_ids_are_as_much_as_their_text(engines: dict[str, TorchEngine]) -> None:
+    engine = engines["bert"]
+    text = "[MASK] " + "returning " * 40
+    ids = engine.tokenizer.encode([text], truncate=False)[0].ids.tolist()
+    of_text, of_ids = (TASK.prepare(engine.info, [value], TASK.parameters()).finish_tokens for value in (text, ids))
+    assert of_ids >= len(ids) * 5
+    assert of_ids > of_text // 2
+
+
 def test_no_more_fills_than_tokens(engines: dict[str, TorchEngine]) -> None:
     (answer,) = engines["bert"].ask(TASK, ["[MASK]"], top_k=1000)
     assert len(answer) == engines["bert"].info.vocab_size <= VOCABULARY
@@ -105,7 +114,10 @@ def test_a_mask_that_was_cut_off_is_told(engines: dict[str, TorchEngine]) -> Non
     ("parameters", "message"),
     [
         ({"targets": ("", " ")}, "no target has any token"),
-        ({"targets": ("x" * 257,)}, "a target of 257 characters is no token"),
+        (
+            {"targets": ("the", *(str(number) + "x" * 255 for number in range(70)))},
+            r"the targets that are no tokens have \d+ characters in all; they may have 16384",
+        ),
     ],
 )
 def test_targets_that_are_none(engines: dict[str, TorchEngine], parameters: dict[str, Any], message: str) -> None:

@@ -144,19 +144,32 @@ def test_a_context_without_words_has_no_answer(engines: dict[str, TorchEngine]) 
 
 
 def test_a_question_is_cut_where_asked(engines: dict[str, TorchEngine]) -> None:
-    context = "return the value of the function"
+    question = Question(" " * 300 + "the value of the function is what", "return the value of the function " * 40)
     for engine in engines.values():
-        whole, cut = (
-            engine.ask(TASK, [Question("the value of", context)]),
-            engine.ask(TASK, [Question("the value of the function is what", context)], max_question_len=1000),
-        )
-        assert whole != cut
-        ids = engine.tokenizer.vocabulary.encode("the value of the")
-        for most in (1, len(ids)):
-            engine.ask(TASK, [Question("the value of the function is what", context)], max_question_len=most)
-            (tokens,) = engine.submit(engine.works[-1]).sequences
-            assert tokens.texts is not None
-            assert tokens.ids[tokens.texts == 0].tolist() == ids[:most]
+        (ids,) = engine.tokenizer.vocabulary.encode([question.question])
+        whole = engine.ask(TASK, [question], top_k=9)
+        assert engine.ask(TASK, [question], top_k=9, max_question_len=min(512, len(ids))) == whole
+        for most in (1, 4):
+            assert engine.ask(TASK, [question], top_k=9, max_question_len=most) != whole
+            windows = engine.submit(engine.works[-1]).sequences
+            assert len(windows) > 1
+            for tokens in windows:
+                assert tokens.ids[tokens.texts == 0].tolist() == ids[:most]
+
+
+@pytest.mark.parametrize("words", [100, 150, 156])
+def test_windows_beside_a_long_question_overlap_less_unless_asked(engines: dict[str, TorchEngine], words: int) -> None:
+    engine, question = engines["bert"], Question("a " * words, "b " * 400)
+    assert engine.ask(TASK, [question])[0].answer
+    room = MAX_TOKENS - 3 - words
+    advance = room - min(80, room * 3 // 4)
+    assert len(engine.submit(engine.works[-1]).sequences) == -(-(400 - room) // advance) + 1
+    with pytest.raises(InvalidInputError, match=f"windows that overlap by 80 tokens .* they hold {room} tokens"):
+        engine.ask(TASK, [question], doc_stride=80)
+
+
+def test_the_smallest_windows_need_no_overlap_to_be_asked_for(engines: dict[str, TorchEngine]) -> None:
+    assert engines["bert"].ask(TASK, [Question("a", "b " * 9)], max_seq_len=5)[0].answer
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,12 @@ def test_logits_that_are_not_finite_are_an_error() -> None:
 def test_one_request_makes_only_so_many_pairs() -> None:
     with pytest.raises(RequestTooLargeError, match="the query and its texts are 9000 pairs of texts; one request"):
         TASK.prepare(MODEL, Query("a", ("b",) * 9000), Parameters())
-    with pytest.raises(RequestTooLargeError, match="are pairs of 20000002000 characters in all"):
-        TASK.prepare(MODEL, Query("a" * 10_000_000, ("b",) * 2000), Parameters())
+
+
+def test_errors_name_the_text() -> None:
+    error = InputTooLongError("input 12 has 9 tokens", index=12)
+    TASK.prepare(MODEL, QUERY, Parameters()).name_input(error)
+    assert str(error) == "the pair of the query and text 12 has 9 tokens"
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "distilbert", "deberta-v2", "modernbert"])

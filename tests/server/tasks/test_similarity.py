@@ -36,6 +36,9 @@ def test_scores_are_sentence_transformers(tiny_models: Callable[..., Path], is_n
 
 def test_a_long_sentence_can_be_refused(tiny_models: Callable[..., Path]) -> None:
     engine = TorchEngine(tiny_models("bert", "feature-extraction"), "feature-extraction", max_tokens=MAX_TOKENS)
-    with pytest.raises(InputTooLongError, match="input 9 has more than 48"):
-        engine.ask(TASK, SENTENCES, truncation="error")
+    for sentences, named in ((SENTENCES, "sentence 8"), (Sentences(LONG, ("a b",)), "the source sentence")):
+        with pytest.raises(InputTooLongError) as caught:
+            engine.ask(TASK, sentences, truncation="error")
+        engine.works[-1].name_input(caught.value)
+        assert str(caught.value).startswith(f"{named} has more than 48 tokens; ")
     assert engine.ask(TASK, Sentences("a b", ("a b",)))[0].tolist() == pytest.approx([1.0])
