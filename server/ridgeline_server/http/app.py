@@ -42,6 +42,7 @@ from ridgeline_server.http.waiting import WaitingRoom
 from ridgeline_server.logs import JsonHandler
 from ridgeline_server.report import Metrics, Report
 from ridgeline_server.report.metrics import CONTENT_TYPE
+from ridgeline_server.security.hosts import is_loopback
 from ridgeline_server.security.key_ring import KeyRing
 from ridgeline_server.tasks.base import Task
 from ridgeline_server.tasks.registry import TASKS
@@ -117,8 +118,8 @@ def create_app(
         *own.routes(),
         *inference_routes(open_inference),
     ]
-    cors = make_cors(config.cors_origins)
-    guard = Guard(keys, cors) if keys is not None or cors is not None else None
+    # With TLS a name that was rebound has no certificate.
+    guard = Guard(keys, make_cors(config.cors_origins), is_loopback(config.host) and config.tls_cert is None)
     key_metrics = None
     if keys is not None:
         key_metrics = KeyMetrics()

@@ -43,7 +43,7 @@ class Cors:
             return None
         wanted = given.get(b"access-control-request-headers", b"")
         headers = [
-            (b"access-control-allow-methods", b"GET, HEAD, POST"),
+            (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE"),
             (b"access-control-max-age", b"%d" % _MAX_AGE_S),
             (b"vary", b"access-control-request-headers"),
         ]

@@ -27,7 +27,7 @@ from ridgeline_server.http.exchange import (
     Scope,
     Send,
 )
-from ridgeline_server.http.guard import Guard, check_open
+from ridgeline_server.http.guard import Guard
 from ridgeline_server.http.ledger import Ledger
 from ridgeline_server.http.waiting import Receive, WaitingRoom
 from ridgeline_server.report import Metrics
@@ -48,6 +48,7 @@ _TEI_PATHS = (
     "/tokenize",
 )
 _RERANK_PATHS = ("/v1/rerank", "/v2/rerank")
+_REFUSALS = frozenset({413, 415, 429, 503})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +88,10 @@ class Door:
         metrics: Metrics,
         room: WaitingRoom,
         history: History,
-        guard: Guard | None = None,
+        guard: Guard,
         ledger: Ledger | None = None,
     ) -> None:
-        """guard, ledger: None where there is nothing to guard, and nothing to note of each request."""
+        """ledger: None where there is nothing to note of each request."""
         self.app = app
         self.room = room
         self._admission = Admission(engine, catalog, config, room)
@@ -109,7 +110,15 @@ class Door:
             await self.app(scope, receive, send)
             return
         exchange = Exchange(scope, receive)
-        if self._guard is not None and not await self._let_in(self._guard, exchange, scope, send):
+        try:
+            preflight = self._guard.check(exchange, scope)
+        except Exception as error:
+            route = self._route(scope["path"], exchange) if scope["method"] == "POST" else None
+            failure = _failure(error, protocol_of(scope["path"]) if route is None else route.protocol)
+            await self._turn_away(exchange, scope, send, *failure)
+            return
+        if preflight is not None:
+            await self._turn_away(exchange, scope, send, 200, b"", preflight)
             return
         if scope["method"] == "POST":
             route = self._route(scope["path"], exchange)
@@ -118,26 +127,18 @@ class Door:
                 return
         await self._pass_on(exchange, scope, send)
 
-    async def _let_in(self, guard: Guard, exchange: Exchange, scope: Scope, send: Send) -> bool:
-        """Whether the request goes on; else it has its answer, whatever its path is."""
-        path = scope["path"]
-        status, body = 200, b""
-        try:
-            preflight = guard.check(exchange, scope)
-            if preflight is None:
-                return True
-            headers = preflight
-        except Exception as error:
-            route = self._route(path, exchange) if scope["method"] == "POST" else None
-            status, body, headers = _failure(error, protocol_of(path) if route is None else route.protocol)
+    async def _turn_away(
+        self, exchange: Exchange, scope: Scope, send: Send, status: int, body: bytes, headers: Headers
+    ) -> None:
+        """Answer what the guard did not let in, whatever its path is."""
         now = time.monotonic()
         try:
             await _send(scope, send, status, body, headers + exchange.headers(now))
         except (OSError, RuntimeError):
             status = 499
-        self._note(exchange, "other", status, now)
+        if self._ledger is not None:  # a stranger could have as many requests traced as it likes
+            self._ledger.note(exchange, "other", status, now, is_traced=False)
         self._metrics.record_request("other", status, now - exchange.received)
-        return False
 
     def _note(self, exchange: Exchange, path: str, status: int, now: float) -> None:
         if self._ledger is not None:
@@ -159,6 +160,7 @@ class Door:
             try:
                 body, headers = await self._answer(route, exchange)
             except ClientGoneError:
+                _settle(exchange, 499)
                 now = time.monotonic()
                 self._note(exchange, route.path, 499, now)
                 self._metrics.record_request(route.path, 499, now - exchange.received, model=exchange.model)
@@ -166,8 +168,7 @@ class Door:
                 return
             except Exception as error:
                 status, body, headers = _failure(error, route.protocol)
-            if exchange.caller is not None and exchange.result is not None:
-                exchange.caller.allowance.charge(sum(exchange.result.tokens))
+            _settle(exchange, status)
             now = time.monotonic()
             try:
                 await _send(scope, send, status, body, headers + exchange.headers(now))
@@ -176,8 +177,7 @@ class Door:
         finally:
             if exchange.held_bytes:
                 self.budget.give_back(exchange.held_bytes)
-        if self._ledger is not None:
-            self._ledger.note(exchange, route.path, status, now)
+        self._note(exchange, route.path, status, now)
         result = exchange.result
         if result is None:
             self._metrics.record_request(route.path, status, now - exchange.received, model=exchange.model)
@@ -229,8 +229,6 @@ class Door:
             scope = {**scope, "method": "GET"}
         try:
             self._admission.checked_length(exchange)
-            if self._guard is None:
-                check_open(scope["path"])
             await self.app(scope, exchange.receive, send_with_headers)
         except Exception as error:
             if status and not is_answered:
@@ -254,6 +252,15 @@ def protocol_of(path: str) -> Protocol:
     if path.startswith("/v1/"):
         return Protocol.OPENAI
     return Protocol.TEI if path.startswith(_TEI_PATHS) else Protocol.PLAIN
+
+
+def _settle(exchange: Exchange, status: int) -> None:
+    """Charge the caller what was computed, whoever got it; what was refused costs nothing."""
+    if exchange.caller is not None:
+        if exchange.result is not None:
+            exchange.caller.allowance.charge(sum(exchange.result.tokens))
+        elif status in _REFUSALS:
+            exchange.caller.allowance.give_back()
 
 
 def _failure(error: Exception, protocol: Protocol) -> tuple[int, bytes, Headers]:

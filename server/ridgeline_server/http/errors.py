@@ -34,7 +34,7 @@ from ridgeline_server.errors import (
 )
 
 MAX_MESSAGE_CHARS = 600
-_MAX_RETRY_AFTER_S = 3600.0
+_MAX_RETRY_AFTER_S = 86_400.0  # the longest that a daily quota is used up
 
 
 class Protocol(enum.Enum):

@@ -1,4 +1,4 @@
-"""Who may come in: API keys and what they have left, routes for admins, and pages of other origins."""
+"""Who may come in: API keys and what they have left, routes for admins, pages of other origins and of other names."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 from ridgeline_server.errors import RequestError
 from ridgeline_server.http.cors import Cors
-from ridgeline_server.http.errors import RefusedError
+from ridgeline_server.http.errors import RefusedError, quote
 from ridgeline_server.http.exchange import Exchange, Headers, Scope
+from ridgeline_server.security.hosts import is_own_name
 from ridgeline_server.security.key_ring import Caller, KeyRing
 
 # Nothing else is answered without a key: not /ready, which names the models, nor what does not exist.
@@ -33,14 +34,17 @@ def is_admin_path(path: str) -> bool:
 
 
 class Guard:
-    """Stands at the door where there are keys, or origins that may ask.
+    """Stands at the door.
 
     keys: None = whoever comes may ask, but for admins' routes
+    cors: None = pages of other origins may not
+    is_for_own_names: without keys, whether the server answers to names alone that are its own, see `security.hosts`
     """
 
-    def __init__(self, keys: KeyRing | None, cors: Cors | None) -> None:
+    def __init__(self, keys: KeyRing | None, cors: Cors | None, is_for_own_names: bool) -> None:
         self._keys = keys
         self._cors = cors
+        self._is_for_own_names = is_for_own_names
 
     def check(self, exchange: Exchange, scope: Scope) -> Headers | None:
         """Let the request in: None; or the headers of the empty 200 that answers a browser's preflight.
@@ -55,14 +59,17 @@ class Guard:
                 return headers
         path = scope["path"]
         if self._keys is None:
-            check_open(path)
+            if self._is_for_own_names and not is_own_name(given.get(b"host", b"")):
+                raise _misdirected(given[b"host"])
+            if is_admin_path(path):
+                raise RefusedError(403, _NEEDS_ADMIN)
         elif path not in PUBLIC_PATHS or scope["method"] not in ("GET", "HEAD"):
-            caller = exchange.caller = self._caller(self._keys, given, is_admin_path(path))
+            caller = exchange.caller = self._caller(self._keys, scope["method"], given, is_admin_path(path))
             caller.allowance.enter(caller.name)
         return None
 
-    def _caller(self, keys: KeyRing, given: Mapping[bytes, bytes], is_for_admins: bool) -> Caller:
-        secret = _secret(given, is_for_admins)
+    def _caller(self, keys: KeyRing, method: str, given: Mapping[bytes, bytes], is_for_admins: bool) -> Caller:
+        secret = _secret(method, given, is_for_admins)
         caller = None if secret is None else keys.find(secret)
         if caller is None:
             what = "there is no such API key" if secret is not None else "an API key is missing"
@@ -72,13 +79,16 @@ class Guard:
         return caller
 
 
-def check_open(path: str) -> None:
-    """Without keys nobody is an admin. Raises: RequestError."""
-    if is_admin_path(path):
-        raise RefusedError(403, _NEEDS_ADMIN)
+def _misdirected(host: bytes) -> RequestError:
+    name = quote(host.decode("latin-1"))
+    return RefusedError(
+        421,
+        f"this server is for its own machine and has no keys, so it does not answer to the name {name}; "
+        "ask localhost or 127.0.0.1, or set RIDGELINE_API_KEY: with keys it answers to every name",
+    )
 
 
-def _secret(given: Mapping[bytes, bytes], is_for_admins: bool) -> bytes | None:
+def _secret(method: str, given: Mapping[bytes, bytes], is_for_admins: bool) -> bytes | None:
     """The key that a request brings: `x-api-key` first, since some clients send a token of theirs as bearer."""
     secret = given.get(b"x-api-key")
     if secret is not None:
@@ -87,14 +97,22 @@ def _secret(given: Mapping[bytes, bytes], is_for_admins: bool) -> bytes | None:
     scheme = scheme.lower()
     if scheme == b"bearer":
         return value.strip() or None
-    if scheme == b"basic" and not is_for_admins and _is_of_our_page(given):
+    if scheme == b"basic" and not is_for_admins and _is_of_our_page(method, given):
         return _password(value)
     return None
 
 
-def _is_of_our_page(given: Mapping[bytes, bytes]) -> bool:
-    """Browsers send a password that they remember with requests of foreign pages too."""
-    return given.get(b"sec-fetch-site", b"none") in (b"same-origin", b"none")
+def _is_of_our_page(method: str, given: Mapping[bytes, bytes]) -> bool:
+    """Browsers send a password that they remember with requests of foreign pages too; links are followed by people."""
+    site = given.get(b"sec-fetch-site")
+    if site is None:  # no browser, or one that asks by plain HTTP for another name than localhost
+        return all(_host_of(given[name]) == given.get(b"host") for name in (b"origin", b"referer") if name in given)
+    is_link = (given.get(b"sec-fetch-mode"), given.get(b"sec-fetch-dest")) == (b"navigate", b"document")
+    return site in (b"same-origin", b"none") or (is_link and method == "GET")
+
+
+def _host_of(url: bytes) -> bytes:
+    return url.partition(b"://")[2].partition(b"/")[0]
 
 
 def _password(value: bytes) -> bytes | None:

@@ -64,14 +64,16 @@ class Ledger:
         if self._has_texts:
             exchange.text = body[:MOST_TEXT_BYTES]
 
-    def note(self, exchange: Exchange, route: str, status: int, now: float) -> None:
+    def note(self, exchange: Exchange, route: str, status: int, now: float, *, is_traced: bool = True) -> None:
         """The request is over. `route`: template of its path, "other" where there is none."""
         result = exchange.result
         tokens = 0 if result is None else sum(result.tokens)
         caller = exchange.caller
         if self._keys is not None and caller is not None:
             self._keys.record(caller.name, status, tokens)
-        span = None if self._tracing is None else trace(self._tracing, exchange, route, status, now)
+        span = None
+        if self._tracing is not None and is_traced:
+            span = trace(self._tracing, exchange, route, status, now)
         if self._log is None:
             return
         client = exchange.scope.get("client")

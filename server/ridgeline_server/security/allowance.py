@@ -109,6 +109,11 @@ class Allowance:
                 raise _over(name, self._requests.per_minute, "requests a minute", wait_s)
             self._requests.take(1, now)
 
+    def give_back(self) -> None:
+        """The request that was counted last was refused."""
+        if self._requests is not None:
+            self._requests.take(-1, time.monotonic())
+
     def charge(self, tokens: int) -> None:
         """Count the tokens of an answer."""
         if self._tokens is not None:

@@ -7,14 +7,23 @@ import os
 import stat
 from pathlib import Path
 
-from ridgeline_server.security.keys import Key, KeyFileError, Limits, check_name, digest_of, new_secret, parse_keys
+from ridgeline_server.security.keys import (
+    MOST_KEYS,
+    Key,
+    KeyFileError,
+    Limits,
+    check_name,
+    digest_of,
+    new_secret,
+    parse_keys,
+)
 
 _MOST_BYTES = 1 << 20
 
 log = logging.getLogger(__name__)
 
 
-def read_key_file(path: Path) -> list[Key]:
+def read_key_file(path: Path, may_be_empty: bool = False) -> list[Key]:
     """The keys of a file; warns when others than its owner and group may read or write it. Raises: KeyFileError."""
     try:
         with open(path, "rb") as file:
@@ -22,7 +31,7 @@ def read_key_file(path: Path) -> list[Key]:
             content = file.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
             raise KeyFileError(f"it has more than {_MOST_BYTES} bytes")
-        keys = parse_keys(content.decode("utf-8"))
+        keys = parse_keys(content.decode("utf-8"), may_be_empty)
     except FileNotFoundError:
         # Without its name: somebody may have put a key there.
         raise KeyFileError(
@@ -44,9 +53,12 @@ def add_key(path: Path, name: str, is_admin: bool = False, limits: Limits | None
     Raises: KeyFileError
     """
     check_name(name)
-    there = read_key_file(path) if _has_content(path) else []
+    has_content = _has_content(path)
+    there = read_key_file(path, may_be_empty=True) if has_content else []
     if any(key.name == name for key in there):
         raise KeyFileError(f"{path} has a key '{name}'; choose another name, or delete its table to replace it")
+    if len(there) >= MOST_KEYS:
+        raise KeyFileError(f"{path} has {len(there)} keys, as many as are allowed; delete the table of one first")
     secret = new_secret()
     lines = [f"[{name}]", f'sha256 = "{digest_of(secret.encode()).hex()}"']
     if is_admin:
@@ -60,7 +72,7 @@ def add_key(path: Path, name: str, is_admin: bool = False, limits: Limits | None
         # Whole or not at all for a server that reads it meanwhile: one write, of less than a page.
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            os.write(descriptor, (("\n" if there else "") + table).encode())
+            os.write(descriptor, (("\n" if has_content else "") + table).encode())
         finally:
             os.close(descriptor)
     except OSError as error:

@@ -49,6 +49,12 @@ class KeyRing:
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise KeyFileError(f"the name '{twice}' stands for a key of the environment; rename the one in the file")
+        fixed = {key.digest for key in self._fixed}
+        shared = next((key.name for key in keys[len(self._fixed) :] if key.digest in fixed), None)
+        if shared is not None:
+            raise KeyFileError(
+                f"the key '{shared}' is one of the environment too; delete its table, or set another one"
+            )
         callers = {}
         for key in keys:
             caller = self._callers.get(key.name)

@@ -71,13 +71,13 @@ def check_name(name: str) -> str:
     return name
 
 
-def parse_keys(text: str) -> list[Key]:
+def parse_keys(text: str, may_be_empty: bool = False) -> list[Key]:
     """The keys of a file. Raises: KeyFileError."""
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise KeyFileError(f"it is not TOML: {error}; `ridgeline keys add NAME` writes one") from None
-    if not tables:
+    if not tables and not may_be_empty:
         raise KeyFileError("it holds no key; add one with: ridgeline keys add NAME")
     if len(tables) > MOST_KEYS:
         raise KeyFileError(f"it holds {len(tables)} keys; at most {MOST_KEYS} are allowed")

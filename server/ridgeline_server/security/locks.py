@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import StartupError
+from ridgeline_server.security.hosts import is_loopback
 from ridgeline_server.security.key_ring import KeyRing, load_key_ring
 from ridgeline_server.security.keys import KeyFileError
 from ridgeline_server.security.origins import check_origins
 from ridgeline_server.security.tls import Certificates, make_certificates
-
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ def load_locks(config: ServerConfig) -> Locks:
         keys = load_key_ring(config.api_keys)
     except KeyFileError as error:
         raise StartupError(str(error)) from None
-    if keys is None and config.host not in _LOOPBACK:
+    if keys is None and not is_loopback(config.host):
         logger.warning(
             "there are no API keys: whoever reaches %s may use the server; --api-keys or RIDGELINE_API_KEY locks it",
             config.host,

@@ -69,7 +69,7 @@ def test_a_preflight_needs_no_key_and_tells_nothing() -> None:
         assert cors_headers(answer.headers) == {
             "access-control-allow-origin": OURS,
             "access-control-expose-headers": "*",
-            "access-control-allow-methods": "GET, HEAD, POST",
+            "access-control-allow-methods": "GET, HEAD, POST, DELETE",
             "access-control-allow-headers": "authorization,content-type,x-stainless-lang",
             "access-control-max-age": "600",
         }

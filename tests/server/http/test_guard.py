@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import re
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ridgeline_server.http.guard import ADMIN_PREFIXES, PUBLIC_PATHS, is_admin_path
 from ridgeline_server.security.keys import Limits
+from tests.server import http_fakes
 from tests.server.http_fakes import Answer, FakeEngine, Server, drive
 from tests.server.locked import ADMIN, BEARER, SECRET, LockedServer, ring
 
@@ -130,9 +133,50 @@ def test_browsers_open_the_dashboard_with_the_key_as_a_password() -> None:
     assert [value.split()[0] for name, value in challenges if name == "www-authenticate"] == ["Bearer", "Basic"]
     for site in ("none", "same-origin", ""):
         assert ask("/", {**page, **password, "sec-fetch-site": site}).status == 200
+    link = {"sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
     for site in ("cross-site", "same-site"):
-        assert ask("/", {**password, "sec-fetch-site": site}).status == 401
+        foreign = {**password, "sec-fetch-site": site}
+        assert ask("/", foreign).status == 401
+        assert ask("/", {**foreign, **link}).status == 200  # somebody followed a link
+        assert ask("/", {**foreign, **link}, "POST").status == 401
+        assert ask("/", {**foreign, **link, "sec-fetch-dest": "iframe"}).status == 401
     assert ask("/admin/models", password).status == 401
+
+
+def test_a_password_is_not_taken_from_pages_of_other_hosts_that_browsers_do_not_tell_of() -> None:
+    password = {"authorization": "Basic " + base64.b64encode(f"me:{SECRET}".encode()).decode(), "host": "box.lan:8000"}
+    for given, status in (
+        ({}, 200),
+        ({"origin": "http://box.lan:8000", "referer": "http://box.lan:8000/docs"}, 200),
+        ({"referer": "http://evil.example/"}, 401),
+        ({"origin": "http://evil.example"}, 401),
+        ({"origin": "null"}, 401),
+        ({"origin": "http://box.lan:9000"}, 401),
+        ({"origin": "http://box.lan:8000", "referer": "http://evil.example/box.lan:8000"}, 401),
+    ):
+        assert ask("/", {**password, **given}).status == status, given
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example"]
+)
+def test_a_local_server_without_keys_answers_to_no_name_that_can_be_rebound(host: str) -> None:
+    server = Server()
+    for path, method in (("/embed", "POST"), ("/dashboard.json", "GET"), ("/none", "GET")):
+        answer = ask(path, {"host": host}, method, server)
+        assert answer.status == 421 and repr(host).encode() in answer.body
+    assert not server.engine.seen
+    assert ask("/health", {"host": host}, server=LOCKED).status == 200
+    for other in (Server(host="0.0.0.0"), Server(tls_cert=Path("cert.pem"))):
+        assert ask("/health", {"host": host}, server=other).status == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "localhost", "LOCALHOST:80", "a.localhost", "127.0.0.1:80", "[::1]:80", "10.0.0.7", "box.:80", "a.internal"],
+)
+def test_a_local_server_answers_to_its_own_names(host: str) -> None:
+    assert ask("/health", {"host": host}, server=Server()).status == 200
 
 
 async def _headers(path: str, given: dict[str, str]) -> list[tuple[str, str]]:
@@ -176,10 +220,35 @@ def test_limits_are_told_and_kept() -> None:
     assert (openai.status, openai.json["error"]["code"]) == (429, "rate_limit_exceeded")
 
 
-def test_tokens_of_a_failed_request_are_not_charged() -> None:
-    server = LockedServer(ring(Limits(tokens_per_minute=100)))
+def test_a_quota_of_a_day_tells_how_long_it_is_used_up() -> None:
+    server = LockedServer(ring(Limits(tokens_per_day=1)))
+    assert server.post("/embed", EMBED, **BEARER).status == 200
+    refused = server.post("/embed", EMBED, **BEARER).headers
+    reset_s = float(refused["x-ratelimit-reset-tokens-day"].removesuffix("s"))
+    # the day may end between the two
+    assert -1 <= int(refused["retry-after"]) - reset_s <= 2 or reset_s > 86_300
+
+
+def test_refused_requests_cost_nothing_and_failed_ones_what_was_computed() -> None:
+    server = LockedServer(ring(Limits(requests_per_minute=10, tokens_per_minute=100)), max_body_bytes=100)
+
+    def left(answer: Answer) -> tuple[int, str, str]:
+        names = ("x-ratelimit-remaining-requests", "x-ratelimit-remaining-tokens")
+        return answer.status, *(answer.headers[name] for name in names)
+
+    assert left(server.post("/embed", {"inputs": "a" * 200}, **BEARER)) == (413, "10", "100")
+    assert left(server.post("/embed", b"a", **BEARER, content_type="text/plain")) == (415, "10", "100")
+    server.engine.full_for_s = 2.0
+    assert left(server.post("/embed", EMBED, **BEARER)) == (429, "10", "100")
+    server.engine.full_for_s = None
+    assert left(server.post("/embed", {}, **BEARER)) == (422, "9", "100")
     server.engine.fail_with(RuntimeError("broken"))
-    assert server.post("/embed", EMBED, **BEARER).headers["x-ratelimit-remaining-tokens"] == "100"
+    assert left(server.post("/embed", EMBED, **BEARER)) == (500, "8", "100")
+    server.engine.behave = None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(http_fakes, "embedding_of", lambda _: np.full(8, np.nan, np.float32))
+        status, *rest = left(server.post("/embed", EMBED, **BEARER))
+    assert status >= 400 and rest == ["7", "97"]
 
 
 def test_metrics_tell_requests_and_tokens_by_the_keys_name() -> None:
@@ -205,6 +274,6 @@ def test_the_document_tells_that_a_key_is_needed() -> None:
     assert "securitySchemes" not in Server().get("/openapi.json").json["components"]
 
 
-def test_without_keys_and_origins_nothing_stands_at_the_door() -> None:
+def test_without_keys_and_a_log_nothing_is_noted() -> None:
     door: Any = Server().app
-    assert door._guard is None and door._ledger is None
+    assert door._ledger is None

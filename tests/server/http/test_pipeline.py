@@ -196,6 +196,13 @@ def _rounded(value: Any) -> Any:
     [
         ("classes", {"inputs": "a", "parameters": 3}, 422, "`parameters` is 3"),
         ("classes", {"inputs": "a", "parameters": {"topk": 1}}, 422, "'parameters.topk' is unknown"),
+        (
+            "dense",
+            {"inputs": "a", "parameters": {"inputs": "b"}},
+            422,
+            "'parameters.inputs' is unknown; allowed: normal",
+        ),
+        ("dense", {"inputs": "a", "parameters": {"normalise": True}}, 422, "'parameters.normalise' is unknown"),
         ("classes", {"parameters": {}}, 422, "`inputs` is missing"),
         ("entities", {}, 422, "`inputs` is missing"),
         ("answers", {"inputs": "a"}, 422, "question"),

@@ -92,6 +92,18 @@ def test_what_people_wrote_stays_when_a_key_is_added(tmp_path: Path) -> None:
     assert file.read_bytes() == before
 
 
+def test_a_key_is_added_to_a_file_that_has_none_but_not_to_a_full_one(tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text("# nobody is left")
+    add_key(file, "first")
+    assert [key.name for key in read_key_file(file)] == ["first"]
+    file.write_text("".join(f'[k{i}]\nsha256 = "{i:064x}"\n' for i in range(MOST_KEYS)))
+    before = file.read_bytes()
+    with pytest.raises(KeyFileError, match="as many as are allowed"):
+        add_key(file, "another")
+    assert file.read_bytes() == before
+
+
 def test_a_file_that_others_may_read_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "keys.toml"
     add_key(file, "a")
@@ -195,6 +207,14 @@ def test_a_name_of_the_environment_cannot_stand_in_the_file(tmp_path: Path) -> N
     add_key(file, "environment")
     with pytest.raises(KeyFileError, match="'environment'"):
         load_key_ring(file, {"RIDGELINE_API_KEY": "a-key-of-a-container"})
+
+
+def test_a_key_of_the_environment_cannot_stand_in_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    secret = add_key(file, "mine")
+    with pytest.raises(KeyFileError, match="'mine' is one of the environment too") as caught:
+        load_key_ring(file, {"RIDGELINE_API_KEY": secret})
+    assert secret not in str(caught.value)
 
 
 def test_the_command_prints_a_key_once_and_lists_names(tmp_path: Path) -> None:
