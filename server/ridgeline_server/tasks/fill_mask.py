@@ -20,7 +20,7 @@ _MOST_ANSWER_CHARACTERS = 16 * 1024 * 1024
 # More than tokens have on average; what is cut off of a long text does not count.
 _CHARACTERS_PER_TOKEN = 8
 # Of targets that are no tokens: to find those that they begin with takes the event loop's time.
-_MOST_TARGETS_CHARACTERS = 16_384
+_MOST_TARGETS_CHARACTERS = 8_192
 
 
 @dataclass(frozen=True, slots=True)
