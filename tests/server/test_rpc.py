@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,12 +13,13 @@ import numpy as np
 import pytest
 
 from ridgeline_server.config import ServerConfig
-from ridgeline_server.errors import ExecutionError, OverloadedError, UnavailableError
+from ridgeline_server.errors import DeadlineError, ExecutionError, InvalidInputError, OverloadedError, UnavailableError
 from ridgeline_server.http.catalog import Catalog
 from ridgeline_server.report import Metrics
 from tests.server.http_fakes import DIM, FakeEngine, embedding_of
 
 grpc = pytest.importorskip("grpc")
+from ridgeline_server.rpc import intake  # noqa: E402
 from ridgeline_server.rpc import open_inference_pb2 as pb  # noqa: E402
 from ridgeline_server.rpc.server import RpcServer  # noqa: E402
 from ridgeline_server.rpc.service import SERVICE, Service  # noqa: E402
@@ -153,15 +155,63 @@ async def test_a_client_that_gives_up_cancels_its_request() -> None:
     engine = FakeEngine()
 
     async def wait(_: Any) -> None:
-        import asyncio
-
         await asyncio.sleep(30)
 
     engine.behave = wait
-    async with serving(engine) as call:
+    metrics = Metrics()
+    async with serving(engine, metrics) as call:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call("ModelInfer", asking("a"), timeout=0.3)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         engine.behave = None
         assert (await call("ModelInfer", asking("a"))).outputs
     assert engine.cancelled == 1
+    counted = [line for line in metrics.render().splitlines() if b'status="504"' in line and b"ModelInfer" in line]
+    assert counted and all(b'model="tiny"' in line for line in counted)
+
+
+@pytest.mark.parametrize("is_raw", [False, True])
+async def test_too_many_inputs_are_refused_before_their_elements_are_read(is_raw: bool) -> None:
+    request = pb.ModelInferRequest(model_name="tiny", raw_input_contents=[b"no elements"] if is_raw else [])
+    request.inputs.add(name="text", datatype="BYTES", shape=[2049])
+    async with serving(FakeEngine()) as call:
+        with pytest.raises(grpc.aio.AioRpcError, match="holds 2049 inputs") as caught:
+            await call("ModelInfer", request)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+class Sent:
+    """A call whose client sends a message, or none."""
+
+    def __init__(self, message: object = None) -> None:
+        self.message = message
+
+    async def read(self) -> object:
+        if self.message is None:
+            await asyncio.sleep(60)
+        return self.message
+
+
+async def test_messages_have_a_time_and_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "READ_S", 0.01)
+    one = intake.Intake(100, 100)
+    for _ in range(2):
+        with pytest.raises(DeadlineError, match="not there in time"):
+            async with one.message(Sent()):
+                pass
+    slow = asyncio.ensure_future(one.message(Sent()).__aenter__())
+    await asyncio.sleep(0)
+    with pytest.raises(DeadlineError):  # the slow one has the only turn
+        async with one.message(Sent(b"a")):
+            pass
+    with pytest.raises(DeadlineError):
+        await slow
+    async with one.message(Sent(b"a" * 60)) as message:
+        assert len(message) == one.budget.used == 60
+        with pytest.raises(OverloadedError):
+            async with one.message(Sent(b"a" * 60)):
+                pass
+    assert one.budget.used == 0
+    with pytest.raises(InvalidInputError, match="no message"):
+        async with one.message(Sent(grpc.aio.EOF)):
+            pass

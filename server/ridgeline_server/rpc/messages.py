@@ -30,8 +30,11 @@ _CONTENTS = {
 }
 
 
-def asked_of(request: Any) -> Asked:
-    """What a ModelInferRequest asks for. Raises InvalidInputError for one that contradicts itself."""
+def asked_of(request: Any, most_inputs: int) -> Asked:
+    """What a ModelInferRequest asks for.
+
+    Raises InvalidInputError for one that contradicts itself, RequestTooLargeError for too many inputs.
+    """
     raw = request.raw_input_contents
     if raw and len(raw) != len(request.inputs):
         raise InvalidInputError(
@@ -41,7 +44,7 @@ def asked_of(request: Any) -> Asked:
     for index, entry in enumerate(request.inputs):
         if entry.name in inputs:
             raise InvalidInputError(f"input '{entry.name[:60]}' is given twice; give each once", entry.name[:60])
-        inputs[entry.name] = _tensor(entry, raw[index] if raw else None)
+        inputs[entry.name] = _tensor(entry, raw[index] if raw else None, most_inputs)
     if not inputs:
         raise InvalidInputError("the request has no inputs; give the model's input tensors")
     return Asked(inputs, tuple(entry.name for entry in request.outputs), parameters_of(request.parameters))
@@ -62,10 +65,10 @@ def response_of(model: str, version: str, request_id: str, outputs: Iterable[Ten
     return response
 
 
-def _tensor(entry: Any, raw: bytes | None) -> Tensor:
+def _tensor(entry: Any, raw: bytes | None, most_inputs: int) -> Tensor:
     name = entry.name[:60]
-    shape = tensors.read_shape(list(entry.shape), name)
     datatype = tensors.check_datatype(entry.datatype, name)
+    shape = tensors.read_shape(list(entry.shape), name, datatype, most_inputs)
     if raw is not None:
         if entry.HasField("contents"):
             raise InvalidInputError(f"input '{name}' has contents and raw contents; give one of them", name)

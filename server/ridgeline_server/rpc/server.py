@@ -10,7 +10,13 @@ from ridgeline_server.errors import StartupError
 
 # Of a request besides its elements: names, shapes, parameters.
 _OVERHEAD_BYTES = 64 * 1024
-_MOST_CALLS_A_CONNECTION = 1024
+# What a client may hold of a call that is not let in yet is a window; those that want more wait.
+_WINDOW_BYTES = 16 * 1024
+_MOST_CALLS_A_CONNECTION = 256
+_MOST_CALLS = 4096
+_MOST_CONNECTIONS = 512
+_HANDSHAKE_MS = 10_000
+_IDLE_MS = 300_000
 
 
 def credentials_of(cert: Path, key: Path | None, client_ca: Path | None) -> grpc.ServerCredentials:
@@ -35,13 +41,18 @@ class RpcServer:
                 ("grpc.max_receive_message_length", max_body_bytes + _OVERHEAD_BYTES),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_concurrent_streams", _MOST_CALLS_A_CONNECTION),
+                ("grpc.max_allowed_incoming_connections", _MOST_CONNECTIONS),
+                ("grpc.max_connection_idle_ms", _IDLE_MS),
+                ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+                ("grpc.http2.lookahead_bytes", _WINDOW_BYTES),
                 ("grpc.so_reuseport", 0),
                 # A client that pings all the time is cut off.
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
                 ("grpc.http2.max_ping_strikes", 3),
                 ("grpc.keepalive_time_ms", 60_000),
                 ("grpc.keepalive_timeout_ms", 20_000),
-            )
+            ),
+            maximum_concurrent_rpcs=_MOST_CALLS,
         )
         self._server.add_generic_rpc_handlers((handler,))
 

@@ -32,12 +32,16 @@ class Visit:
     """A call that is being answered.
 
     caller: whose key it brought
+    model:  that it asks, once it is found
     result: the engine's answer, once it is there
+    size:   tokens or numbers that the answer is made of, whichever are more
     phases: seconds of tokenize, queue, compute, where the engine told
     """
 
     caller: Caller | None = None
+    model: str = ""
     result: Result | None = None
+    size: int = 0
     phases: tuple[float, float, float] | None = None
 
     def steps_s(self, began: float, ended: float) -> Steps | None:

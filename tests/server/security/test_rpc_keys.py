@@ -44,7 +44,13 @@ async def codes(keys: Any, calls: list[tuple[str, Any, dict[str, str]]], engine:
 async def test_every_method_refuses_without_a_key() -> None:
     assert len(METHODS) >= 6
     engine = FakeEngine()
-    strangers = ({}, {"authorization": "Bearer wrong"}, {"x-api-key": "wrong"}, {"authorization": SECRET})
+    strangers = (
+        {},
+        {"x-api-key": "", "authorization": f"Bearer {SECRET}"},
+        {"authorization": "Bearer wrong"},
+        {"x-api-key": "wrong"},
+        {"authorization": SECRET},
+    )
     calls = [(name, getattr(pb, f"{name}Request")(), given) for name in METHODS for given in strangers]
     assert set(await codes(ring(), calls, engine)) == {"UNAUTHENTICATED"}
     assert not engine.seen
@@ -55,3 +61,14 @@ async def test_keys_are_taken_as_over_http_and_limited() -> None:
     calls = [("ServerLive", live, {"authorization": f"Bearer {SECRET}"}), ("ServerLive", live, {"x-api-key": SECRET})]
     keys = ring(Limits(requests_per_minute=2))
     assert await codes(keys, [*calls, calls[0]], FakeEngine()) == ["OK", "OK", "RESOURCE_EXHAUSTED"]
+
+
+async def test_nothing_is_read_of_a_call_without_a_key() -> None:
+    config = ServerConfig(bundles=(Path("tiny"),))
+    engine = FakeEngine()
+    server = RpcServer(Service(engine, Catalog(engine), config, Metrics(), ring()).handler(), config.max_body_bytes)
+    await server.start("127.0.0.1", 0)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        call = channel.stream_unary(f"/{SERVICE}/ModelInfer")(timeout=20)  # its message never comes
+        assert await call.code() is grpc.StatusCode.UNAUTHENTICATED
+    await server.stop(0)

@@ -6,12 +6,13 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ridgeline_server.errors import InvalidInputError
+from ridgeline_server.errors import InvalidInputError, RequestTooLargeError
 
 # Names of the protocol's types → NumPy's, little-endian as they travel; BYTES are objects of type bytes.
 DATATYPES: dict[str, np.dtype[Any]] = {
@@ -29,7 +30,8 @@ DATATYPES: dict[str, np.dtype[Any]] = {
     "FP64": np.dtype("<f8"),
     "BYTES": np.dtype(object),
 }
-_MOST_DIMENSIONS = 8
+# No input has more.
+_MOST_DIMENSIONS = 2
 _LENGTH = struct.Struct("<I")
 
 
@@ -50,10 +52,10 @@ class Tensor:
         return self.array.shape
 
 
-def read_shape(value: object, name: str) -> tuple[int, ...]:
-    """A shape as a message gives it.
+def read_shape(value: object, name: str, datatype: str, most_inputs: int) -> tuple[int, ...]:
+    """A shape of an input as a message gives it, checked before its elements are looked at.
 
-    Raises InvalidInputError unless it is a list of whole numbers from 0 on.
+    Raises InvalidInputError unless it is a list of whole numbers from 0 on, RequestTooLargeError for too many inputs.
     """
     is_shape = isinstance(value, Sequence) and not isinstance(value, str) and len(value) <= _MOST_DIMENSIONS
     if not is_shape or not all(type(size) is int and 0 <= size < 2**31 for size in value):  # type: ignore[attr-defined]
@@ -62,7 +64,13 @@ def read_shape(value: object, name: str) -> tuple[int, ...]:
             "numbers from 0 on",
             name,
         )
-    return tuple(value)  # type: ignore[arg-type]
+    shape = tuple(value)  # type: ignore[arg-type]
+    inputs = math.prod(shape if datatype == "BYTES" else shape[:1])
+    if inputs > most_inputs:
+        raise RequestTooLargeError(
+            f"input '{name}' holds {inputs} inputs; one request may hold {most_inputs}: send several", name
+        )
+    return shape
 
 
 def check_datatype(value: object, name: str) -> str:
@@ -91,8 +99,8 @@ def of_values(name: str, datatype: str, shape: tuple[int, ...], values: object) 
     kinds: tuple[type, ...] = (bool,) if datatype == "BOOL" else (int,)
     if datatype.startswith("FP"):
         kinds = (int, float)
-    misfit = next((value for value in flat if type(value) not in kinds), None)
-    if misfit is not None:
+    if not set(map(type, flat)) <= set(kinds):
+        misfit = next(value for value in flat if type(value) not in kinds)
         raise InvalidInputError(f"input '{name}' is of datatype {datatype} and holds {str(misfit)[:40]!r}", name)
     try:
         return Tensor(name, datatype, np.array(flat, dtype=DATATYPES[datatype]).reshape(shape))
@@ -166,11 +174,12 @@ def _flattened(values: object, name: str) -> list[Any]:
     if not isinstance(values, list):
         raise InvalidInputError(f"`data` of input '{name}' is not an array; give its elements as one", name)
     for _ in range(_MOST_DIMENSIONS):
-        if not any(isinstance(value, list) for value in values):
+        kinds = set(map(type, values))
+        if list not in kinds:
             return values
-        if not all(isinstance(value, list) for value in values):
+        if len(kinds) > 1:
             break
-        values = [inner for value in values for inner in value]
+        values = list(chain.from_iterable(values))
     raise InvalidInputError(f"`data` of input '{name}' is nested unevenly; give a flat array in row-major order", name)
 
 
