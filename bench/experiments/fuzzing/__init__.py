@@ -1,0 +1,1 @@
+"""Requests that no honest client sends, over HTTP and gRPC, and what a server may answer to them."""
