@@ -299,8 +299,11 @@ def _verify_file(directory: Path, relative: str, expected: FileEntry) -> None:
 
 def _manifest(raw: dict[str, Any]) -> Manifest:
     labels = raw["labels"]
+    prompts = raw.get("prompts", {})
+    if not isinstance(prompts, dict) or not all(isinstance(prompt, str) for prompt in prompts.values()):
+        raise TypeError("prompts is no object of texts")
     default_prompt = raw.get("default_prompt")
-    if default_prompt is not None and default_prompt not in raw.get("prompts", {}):
+    if default_prompt is not None and default_prompt not in prompts:
         raise ValueError(f"default_prompt '{default_prompt}' is none of its prompts")
     return Manifest(
         **{

@@ -38,6 +38,13 @@ def test_prompts_survive_json_and_are_absent_where_there_are_none(tiny_bundle: P
     assert Manifest.from_json(prompted.to_json()) == prompted
 
 
+@pytest.mark.parametrize("prompts", [{"query": 3}, ["query: "], "query: ", None])
+def test_prompts_that_are_no_texts_are_refused(tiny_bundle: Path, prompts: object) -> None:
+    raw = json.loads(read_bundle(tiny_bundle).manifest.to_json()) | {"prompts": prompts}
+    with pytest.raises(BundleFormatError, match="prompts is no object of texts"):
+        Manifest.from_json(json.dumps(raw))
+
+
 def test_a_default_prompt_that_is_not_there_is_refused(tiny_bundle: Path) -> None:
     manifest = dataclasses.replace(read_bundle(tiny_bundle).manifest, prompts={"a": "b"}, default_prompt="query")
     with pytest.raises(BundleFormatError, match="default_prompt 'query'"):

@@ -15,6 +15,8 @@ import pytest
 
 from ridgeline_estimate.reading import read_architecture
 from ridgeline_server.engine.cost import CostTable
+from ridgeline_server.engine.job import Assignment
+from ridgeline_server.engine.messages import Done
 from ridgeline_server.engine.prediction import ArithmeticPredictor
 from ridgeline_server.errors import ExecutionError
 from ridgeline_server.report.report import Report
@@ -93,6 +95,17 @@ async def test_a_killed_worker_loses_no_request() -> None:
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         assert [await answer(future) for future in futures] == [[(SLOW + n) / 2] for n in range(8)]
+
+
+async def test_batches_that_run_without_graphs_do_not_count_as_plain_ones() -> None:
+    async with served([replace(packed_plan(), pools_as="mean")]) as model:
+        await asyncio.wait_for(model.was_ready.wait(), 20)
+        shape = model.plan.grid.shapes[0]
+        costs = model._batch_costs[0]
+        known = costs[shape]
+        for outputs, is_seen in (([], False), (np.zeros((0, 1), np.float32), True)):
+            model.on_done(model.replicas[0], Assignment(1, []), Done(1, outputs, shape[1], shape, 0.0, 100.0))
+            assert (costs[shape] > known) is is_seen
 
 
 def test_tokens_of_no_sequence_cost_everything_but_attention() -> None:

@@ -238,8 +238,8 @@ def test_a_plan_reads_the_outputs_of_its_task(task: str, bundle: Bundle) -> None
 @pytest.mark.parametrize(
     ("task", "vocab", "runtime", "asked", "most"),
     [
-        ("fill-mask", 30_522, "onnxruntime", 65_536, 2096),
-        ("fill-mask", 30_522, "triton", 65_536, 2096),
+        ("fill-mask", 30_522, "onnxruntime", 65_536, 1048),
+        ("fill-mask", 30_522, "triton", 65_536, 1048),
         ("fill-mask", 30_522, "onnxruntime", 256, 256),
         # The longest sequence has to fit, whatever its logits take.
         ("fill-mask", 1_000_000, "onnxruntime", 65_536, 160),
@@ -256,6 +256,24 @@ def test_logits_over_a_vocabulary_bound_a_batch(
     assert plan.grid.is_packed is (runtime == "triton")
     assert plan.pools_as == ("mean" if plan.grid.is_packed and task == "feature-extraction" else None)
     assert plan.grid.most_tokens == most if plan.grid.is_packed else 160 <= plan.grid.most_tokens <= most
+
+
+@pytest.mark.parametrize(("vocab", "streams"), [(1_000, 8), (100_000, 4), (1_000_000, 1)])
+def test_logits_over_a_vocabulary_bound_all_streams_together(vocab: int, streams: int, bundle: Bundle) -> None:
+    filler = for_task(bundle, "fill-mask", vocab=vocab)
+    plan = planned(filler, bundle.variant("fp32"), max_batch_tokens=512, concurrency=8)
+    assert plan.concurrency == streams
+    assert streams * plan.grid.most_tokens * 4 * vocab <= max(256_000_000, 160 * 4 * vocab)
+    assert planned(bundle, bundle.variant("fp32"), concurrency=8).concurrency == 8
+
+
+def test_replicas_whose_logits_bound_them_differently_share_the_smaller_grid(
+    bundle: Bundle, machine: pytest.MonkeyPatch
+) -> None:
+    machine.setattr(placement, "available_cores", lambda: 3)
+    filler = for_task(bundle, "fill-mask", vocab=150_000)
+    first, second = plans(filler, devices="cpu:0,cpu:1", runtime="openvino", max_batch_tokens=512)
+    assert (first.concurrency, second.concurrency) == (2, 1) and first.grid == second.grid
 
 
 def test_pooling_matters_to_what_embeds_alone(bundle: Bundle) -> None:

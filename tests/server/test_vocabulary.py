@@ -71,6 +71,25 @@ def test_without_a_config_the_tokenizers_own_unknown_token_holds(tmp_path: Path)
     assert (ours.unk_id, ours.pad_id, ours.cls_id) == (1, None, None)
 
 
+@pytest.mark.parametrize(
+    ("mask", "found"),
+    [
+        ("[MASK]", ("[MASK]", 4)),
+        ({"content": "[MASK]", "lstrip": True}, ("[MASK]", 4)),
+        ("<nowhere>", ("<nowhere>", None)),
+        ({"lstrip": True}, (None, None)),
+        (None, (None, None)),
+    ],
+)
+def test_the_mask_token_is_what_the_config_says(tmp_path: Path, mask: object, found: tuple[object, object]) -> None:
+    _read("bert", tmp_path)
+    path = tmp_path / "tokenizer.json"
+    beside = tmp_path / "tokenizer_config.json"
+    beside.write_text(json.dumps(json.loads(beside.read_text()) | {"mask_token": mask}))
+    ours = read_vocabulary(Tokenizer.from_file(str(path)), path)
+    assert (ours.mask_token, ours.mask_id) == found
+
+
 def test_a_config_that_is_no_object(tmp_path: Path) -> None:
     _read("bert", tmp_path)
     (tmp_path / "tokenizer_config.json").write_text("[]")

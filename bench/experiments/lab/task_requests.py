@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.lab.server import Server
+from tokenizers import Tokenizer
 
 from ridgeline_bench.target import Target
-from ridgeline_export.bundle import read_bundle
-from ridgeline_server.engine.facts import read_facts
+from ridgeline_server.engine.vocabulary import read_vocabulary
 
 _LABELS = ("a number", "a text", "a file", "an error")
 _TEXTS_OF_A_QUERY = 4
@@ -84,7 +84,8 @@ def parts_of(
     told = json.loads(ask(server, "GET", "/tasks", None))["tasks"]
     chosen = []
     for model, path in bundles.items():
-        mask = read_facts(read_bundle(path)).mask_token
+        tokenizer = path / "tokenizer.json"
+        mask = read_vocabulary(Tokenizer.from_file(str(tokenizer)), tokenizer).mask_token
         able = [
             Part(model, each["name"], each["inputs"], mask)
             for each in told

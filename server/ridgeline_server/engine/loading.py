@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from ridgeline_export.bundle import MANIFEST_NAME, Bundle, BundleError, read_bun
 from ridgeline_server.config import ModelSettings, Overlong, ServerConfig, config_of, settings_of
 from ridgeline_server.engine.backlog import Backlog
 from ridgeline_server.engine.cost import CostTable, bundle_architecture
-from ridgeline_server.engine.facts import ModelFacts, read_facts
 from ridgeline_server.engine.model import BatchObserver, ServedModel
 from ridgeline_server.engine.replica import Replica, ReplicaState
 from ridgeline_server.engine.tokenization import TextTokenizer, TokenizerThreads
@@ -33,6 +33,7 @@ class LoadedModel:
     """A served model and its tokenizer.
 
     created:  Unix seconds of the bundle's manifest
+    problem:  see ModelInfo
     settings: what was said of the model alone
     """
 
@@ -40,7 +41,7 @@ class LoadedModel:
     tokenizer: TokenizerThreads
     shape: ModelShape
     created: int
-    facts: ModelFacts
+    problem: str | None
     settings: ModelSettings
 
     @property
@@ -65,6 +66,7 @@ class LoadedModel:
     def info(self) -> ModelInfo:
         """What protocols tell of the model."""
         served, manifest = self.served, self.served.bundle.manifest
+        vocabulary = self.tokenizer.tokenizer.vocabulary
         return ModelInfo(
             name=served.name,
             model_id=manifest.model_id,
@@ -89,12 +91,12 @@ class LoadedModel:
             why=served.plan.why,
             normalize=manifest.normalize,
             labels=manifest.labels,
-            problem=self.facts.problem,
+            problem=self.problem,
             prompts=manifest.prompts,
             default_prompt=manifest.default_prompt,
-            mask_token=self.facts.mask_token,
-            mask_token_id=self.facts.mask_token_id,
-            vocabulary=self.tokenizer.tokenizer.vocabulary,
+            mask_token=vocabulary.mask_token,
+            mask_token_id=vocabulary.mask_id,
+            vocabulary=vocabulary,
             version=served.version,
             max_request_tokens=self.settings.max_request_tokens,
             truncates=None if self.settings.overlong is None else self.settings.overlong is Overlong.TRUNCATE,
@@ -152,7 +154,7 @@ class ReadModel:
     costs: CostTable
     shape: ModelShape
     created: int
-    facts: ModelFacts
+    problem: str | None
     tokenizer: TextTokenizer
 
     def serve(self, observe: BatchObserver, version: int = 1) -> LoadedModel:
@@ -170,7 +172,7 @@ class ReadModel:
         )
         threads = max(2, sum(plan.threads for plan in self.plans))
         tokenizer = TokenizerThreads(self.tokenizer, threads)
-        return LoadedModel(served, tokenizer, self.shape, self.created, self.facts, self.settings)
+        return LoadedModel(served, tokenizer, self.shape, self.created, self.problem, self.settings)
 
 
 def read_model(model: ModelSettings, config: ServerConfig) -> ReadModel:
@@ -188,7 +190,7 @@ def read_model(model: ModelSettings, config: ServerConfig) -> ReadModel:
         bundle.verify(plans[0].variant)
         shape = ModelShape.from_dict(dict(bundle.manifest.shape))
         costs = CostTable(bundle_architecture(bundle), bundle.manifest.max_tokens)
-        facts = read_facts(bundle)
+        problem = _read_problem(bundle)
     except (BundleError, EstimateError) as error:
         raise StartupError(str(error)) from error
     except (OSError, TypeError, ValueError) as error:
@@ -202,7 +204,17 @@ def read_model(model: ModelSettings, config: ServerConfig) -> ReadModel:
         )
     except Exception as error:  # the library raises bare Exception
         raise StartupError(f"bundle {path} has a tokenizer that cannot be loaded: {error}") from error
-    return ReadModel(model, config, bundle, plans, costs, shape, created, facts, tokenizer)
+    return ReadModel(model, config, bundle, plans, costs, shape, created, problem, tokenizer)
+
+
+def _read_problem(bundle: Bundle) -> str | None:
+    """What the bundle's config says of how its classifier decides. Raises OSError, or ValueError for no JSON object."""
+    path = bundle.path / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is not a JSON object")
+    problem = config.get("problem_type")
+    return problem if isinstance(problem, str) else None
 
 
 def _listed(numbers: Sequence[int]) -> str:

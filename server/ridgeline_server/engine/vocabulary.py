@@ -29,6 +29,8 @@ class TokenizerVocabulary:
             self.unk_id = None if unknown is None else tokenizer.token_to_id(unknown)
         self.pad_id = self._id_in(config, "pad_token")
         self.cls_id = self._id_in(config, "cls_token")
+        self.mask_token = _content(config, "mask_token")
+        self.mask_id = self._id_in(config, "mask_token")
         self.marks_subwords = bool(getattr(tokenizer.model, "continuing_subword_prefix", None))
         # In the text of byte pairs each space is a token's own.
         self._is_cleaned = bool(config.get("clean_up_tokenization_spaces")) and not isinstance(tokenizer.model, BPE)
@@ -65,9 +67,15 @@ class TokenizerVocabulary:
         return token_id in self._special
 
     def _id_in(self, config: Mapping[str, Any], key: str) -> int | None:
-        token = config.get(key)
-        content = token.get("content") if isinstance(token, dict) else token
-        return self.id_of(content) if isinstance(content, str) else None
+        token = _content(config, key)
+        return None if token is None else self.id_of(token)
+
+
+def _content(config: Mapping[str, Any], key: str) -> str | None:
+    """A token as tokenizer_config.json has it: a text, or an object with one; None = it has none."""
+    token = config.get(key)
+    content = token.get("content") if isinstance(token, dict) else token
+    return content if isinstance(content, str) else None
 
 
 def read_vocabulary(tokenizer: Tokenizer, path: Path) -> TokenizerVocabulary:

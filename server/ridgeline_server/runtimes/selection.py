@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ridgeline_estimate.shape import ModelShape
@@ -43,7 +44,8 @@ _GPU_BATCH_TOKENS = 16_384
 _OVERHEAD_TOKENS = {"cpu": CALL_OVERHEAD_TOKENS, "cuda": 4096}
 # While one batch is on the GPU, the host pads the next and pools the one before.
 GPU_CONCURRENCY = 2
-# A batch's logits of every token over the whole vocabulary take no more, unless a single sequence's do.
+# Logits of every token over the whole vocabulary take no more in all of a replica's batches at once, unless a single
+# sequence's do.
 _MOST_LOGITS_BYTES = 256_000_000
 _LOGIT_BYTES = 4
 _EMBEDS, _FILLS_MASKS = "feature-extraction", "fill-mask"
@@ -76,7 +78,9 @@ def choose_plans(bundle: Bundle, config: ServerConfig) -> list[Plan]:
     budget = config.max_batch_tokens or _default_budget(
         runtime, kind, variant, min(place.threads for place in placements)
     )
-    return [usual_plan(bundle, variant, runtime, placement, why, budget) for placement in placements]
+    plans = [usual_plan(bundle, variant, runtime, placement, why, budget) for placement in placements]
+    smallest = min((plan.grid for plan in plans), key=lambda grid: grid.most_tokens)
+    return [replace(plan, grid=smallest) for plan in plans]
 
 
 def usual_plan(
@@ -126,7 +130,8 @@ def make_plan(
     """A plan with everything chosen.
 
     precision:        one of `precisions(variant, runtime, device.kind)`
-    max_batch_tokens: tokens that one batch may execute, padding included; fewer where their logits would take too much
+    concurrency, max_batch_tokens: batches at once, and tokens that one may execute, padding included; fewer where their
+                      logits would take too much
     float_precision:  what int8 or fp8 left over runs in, one of `float_precisions(runtime)`, None = the usual one; else
                       `precision` itself
     Raises StartupError for a precision that the runtime does not compute the variant in on this machine.
@@ -139,6 +144,7 @@ def make_plan(
     else:
         float_precision = precision
     manifest = bundle.manifest
+    concurrency, max_batch_tokens = _bounded(concurrency, max_batch_tokens, manifest)
     digests = "".join(entry.sha256 for _, entry in sorted(variant.files.items()))
     return Plan(
         variant=variant.name,
@@ -147,7 +153,7 @@ def make_plan(
         precision=precision,
         threads=threads,
         concurrency=concurrency,
-        grid=_make_grid(variant, manifest.max_tokens, _bounded(max_batch_tokens, manifest), device.kind),
+        grid=_make_grid(variant, manifest.max_tokens, max_batch_tokens, device.kind),
         pad_token_id=manifest.pad_token_id,
         outputs=(POOLED,) if POOLED in variant.outputs else OUTPUTS.get(manifest.task, variant.outputs),
         why=why,
@@ -170,12 +176,13 @@ def _make_grid(variant: Variant, max_tokens: int, max_batch_tokens: int, kind: s
     return make_grid(max_tokens, max_batch_tokens, _OVERHEAD_TOKENS[kind])
 
 
-def _bounded(max_batch_tokens: int, manifest: Manifest) -> int:
-    """Tokens of a batch, no more than there is room for the outputs of."""
+def _bounded(concurrency: int, max_batch_tokens: int, manifest: Manifest) -> tuple[int, int]:
+    """Batches at once and tokens of each, no more than there is room for the outputs of."""
     if manifest.task != _FILLS_MASKS:
-        return max_batch_tokens
-    vocab = ModelShape.from_dict(dict(manifest.shape)).vocab
-    return min(max_batch_tokens, max(1, _MOST_LOGITS_BYTES // (_LOGIT_BYTES * vocab)))
+        return concurrency, max_batch_tokens
+    most_tokens = _MOST_LOGITS_BYTES // (_LOGIT_BYTES * ModelShape.from_dict(dict(manifest.shape)).vocab)
+    concurrency = max(1, min(concurrency, most_tokens // manifest.max_tokens))
+    return concurrency, min(max_batch_tokens, max(1, most_tokens // concurrency))
 
 
 def load_runtime(plan: Plan) -> Runtime:

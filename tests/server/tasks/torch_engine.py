@@ -13,9 +13,7 @@ import numpy as np
 import torch
 import transformers
 
-from ridgeline_export.bundle import Bundle
 from ridgeline_server.engine.engine import check_readout
-from ridgeline_server.engine.facts import read_facts
 from ridgeline_server.engine.packing import pack
 from ridgeline_server.engine.tokenization import TextTokenizer
 from ridgeline_server.request import Instants, ModelInfo, Result
@@ -43,7 +41,9 @@ class TorchEngine:
         self.model = getattr(transformers, model_class).from_pretrained(directory).eval()
         info = _info(directory, task, config, facts)
         self.tokenizer = TextTokenizer(directory / "tokenizer.json", info.max_tokens, config.vocab_size)
-        self.info = replace(info, vocabulary=self.tokenizer.vocabulary)
+        known = self.tokenizer.vocabulary
+        masks = {"mask_token": known.mask_token, "mask_token_id": known.mask_id} | facts
+        self.info = replace(info, vocabulary=known, **masks)
         self.works: list[Work] = []
         self._plan = _plan(directory, task, self.info.max_tokens)
         self._truncate = truncate
@@ -107,7 +107,6 @@ def _plan(directory: Path, task: str, max_tokens: int) -> Plan:
 
 
 def _info(directory: Path, task: str, config: Any, facts: dict[str, Any]) -> ModelInfo:
-    found = read_facts(Bundle(directory, None))  # type: ignore[arg-type]  # of a bundle, only its directory is read
     has_classes = task in ("text-classification", "token-classification")
     known: dict[str, Any] = {
         "name": "tiny",
@@ -125,8 +124,6 @@ def _info(directory: Path, task: str, config: Any, facts: dict[str, Any]) -> Mod
         "replicas": 1,
         "ready_replicas": 1,
         "labels": tuple(config.id2label[index] for index in range(len(config.id2label))) if has_classes else None,
-        "problem": found.problem,
-        "mask_token": found.mask_token,
-        "mask_token_id": found.mask_token_id,
+        "problem": config.problem_type,
     }
     return ModelInfo(**known | facts)
