@@ -139,19 +139,27 @@ class JsonHandler(logging.Handler):
         self.writer.write({**_head("info"), "event": "request", **fields})
 
 
+def _first_line(record: logging.LogRecord) -> bool:
+    """Of a record the first line: asyncio shows in the others what a task failed with, or was to return."""
+    record.msg, record.args = record.getMessage().partition("\n")[0], None
+    return True
+
+
 def set_up_json(has_texts: bool) -> JsonHandler:
     """Log as JSON lines on stderr from now on."""
     handler = JsonHandler(LineWriter(sys.stderr.fileno()), has_texts)
-    _set_up(handler)
+    _set_up(handler, has_texts)
     return handler
 
 
 def set_up_text(handler: logging.Handler, has_texts: bool) -> None:
     """Log sentences through the handler from now on."""
     handler.setFormatter(DiscreetFormatter(has_texts))
-    _set_up(handler)
+    _set_up(handler, has_texts)
 
 
-def _set_up(handler: logging.Handler) -> None:
+def _set_up(handler: logging.Handler, has_texts: bool) -> None:
+    if not has_texts:
+        logging.getLogger("asyncio").addFilter(_first_line)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

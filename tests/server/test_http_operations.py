@@ -110,6 +110,12 @@ def test_request_ids_are_echoed_when_sane(given: str, is_echoed: bool) -> None:
     assert (answer.headers["x-request-id"] == given) is is_echoed
 
 
+def test_ids_that_are_made_do_not_tell_how_many_requests_came_between() -> None:
+    server = Server()
+    first, second = (int(server.get("/health").headers["x-request-id"], 16) for _ in range(2))
+    assert abs(second - first) > 1 << 40
+
+
 def test_truncated_inputs_are_told() -> None:
     server = Server()
     assert server.post("/embed", {"inputs": ["x" * 40, "a", "y" * 41]}).headers["x-truncated"] == "2"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import logging
@@ -21,7 +22,7 @@ from rich.logging import RichHandler
 from ridgeline_server import logs
 from ridgeline_server.errors import OverloadedError
 from ridgeline_server.http.ledger import MOST_TEXT_BYTES
-from ridgeline_server.logs import DiscreetFormatter, JsonHandler, LineWriter
+from ridgeline_server.logs import DiscreetFormatter, JsonHandler, LineWriter, set_up_text
 from ridgeline_server.request import Request
 from ridgeline_server.security.key_file import add_key
 from tests.server.http_fakes import Server
@@ -95,9 +96,9 @@ async def test_a_client_that_left_has_a_line_too() -> None:
     log = Log()
     server = LockedServer(log=log.handler)
     server.engine.behave = never
-    headers = {"content-type": "application/json", **BEARER}
+    headers = {"content-type": "application/json", "x-request-id": "mine", **BEARER}
     await drive(server.app, "POST", "/embed", [b'{"inputs": "a"}'], headers, leave_after_s=0.01)
-    assert [line["status"] for line in log.lines()] == [499]
+    assert [(line["status"], line["request_id"]) for line in log.lines()] == [(499, "mine")]
 
 
 @pytest.mark.parametrize("has_texts", [False, True])
@@ -140,6 +141,28 @@ def test_tracebacks_do_not_quote_what_libraries_quote(root: logging.Logger, is_j
     assert (TEXT in told) is has_texts
     for part in ("test_logs.py", "in failing", "KeyError", "ValueError"):
         assert part in told
+
+
+@pytest.mark.parametrize("has_texts", [False, True])
+def test_lines_of_asyncio_do_not_quote_what_a_task_failed_with(
+    has_texts: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logging.getLogger("asyncio"), "filters", [])
+    set_up_text(logging.NullHandler(), has_texts)
+
+    async def fail() -> None:
+        failing(TEXT)
+
+    async def forget() -> None:
+        task = asyncio.create_task(fail())
+        await asyncio.sleep(0)
+        del task
+        gc.collect()
+
+    asyncio.run(forget())
+    (message,) = [record.getMessage() for record in caplog.records if record.name == "asyncio"]
+    assert message.startswith("Task exception was never retrieved")
+    assert ("cannot tokenize" in message) is has_texts
 
 
 def test_an_unexpected_failure_of_a_request_quotes_no_text(caplog: pytest.LogCaptureFixture) -> None:

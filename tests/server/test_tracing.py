@@ -31,6 +31,7 @@ from ridgeline_server.report.complaints import Complaints
 from ridgeline_server.report.tracing import Told, Tracing, make_tracing
 from ridgeline_server.request import Instants, Request, Result
 from tests.server.http_fakes import Answer, FakeEngine, batch_record, drive
+from tests.server.locked import BEARER, ring
 from tests.server.running_server import running_server
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -253,6 +254,18 @@ def test_failures_are_told_and_texts_are_not(collector: Collector) -> None:
     everything = b"".join(collector.bodies)
     assert SECRET.encode() not in everything
     assert SECRET.replace(" ", "-").encode() not in everything
+
+
+def test_strangers_are_not_traced(collector: Collector) -> None:
+    tracing = make_tracing(collector.url, 1.0, "1")
+    config = ServerConfig(bundles=(Path("tiny"),))
+    door = create_app(Staged(), config, Report(), Metrics(), tracing=tracing, keys=ring())
+    for given, status in (({}, 401), (BEARER, 200)):
+        given = {"traceparent": f"00-{TRACE}-{PARENT}-01", **given}
+        assert asyncio.run(drive(door, "GET", "/v1/models", [b""], given)).status == status
+    tracing.close(5)
+    (let_in,) = collector.roots
+    assert let_in.name == "GET /v1/models"
 
 
 def test_a_request_whose_client_left_is_told_as_such(collector: Collector) -> None:

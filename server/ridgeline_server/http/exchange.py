@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
+import random
 import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -30,8 +29,8 @@ Headers = list[tuple[bytes, bytes]]
 JSON = (b"content-type", b"application/json")
 OCTETS = (b"content-type", b"application/octet-stream")
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:/@+=-]{1,128}").fullmatch
-_ID_PREFIX = secrets.token_hex(6).encode()
-_ids = itertools.count(1)
+# Not a counter: anybody may ask /health, and would read from two ids how many requests came between.
+_random_bits = random.Random().getrandbits
 
 
 class Exchange(Waiter):
@@ -51,11 +50,11 @@ class Exchange(Waiter):
     scope:      the request as ASGI describes it
     caller:     whose key it brought, None where no key is asked for
     also:       headers of the answer that are settled when it comes in
-    request_id: its own or a new one, empty before its answer has headers
     text:       the beginning of its body, where the log shall have it
     """
 
     __slots__ = (
+        "_request_id",
         "also",
         "caller",
         "finished",
@@ -68,7 +67,6 @@ class Exchange(Waiter):
         "priority",
         "read",
         "received",
-        "request_id",
         "result",
         "scope",
         "size",
@@ -93,15 +91,21 @@ class Exchange(Waiter):
         self.finished = math.inf
         self.caller: Caller | None = None
         self.also: tuple[tuple[bytes, bytes], ...] = ()
-        self.request_id = b""
+        self._request_id = b""
         self.text = b""
+
+    @property
+    def request_id(self) -> bytes:
+        """The id that the client gave, where it is a sane one, else one that is made here."""
+        if not self._request_id:
+            given = self.given.get(b"x-request-id")
+            if given is None or not _SANE_ID(given):
+                given = b"%024x" % _random_bits(96)
+            self._request_id = given
+        return self._request_id
 
     def headers(self, now: float) -> Headers:
         """The headers that every answer carries."""
-        request_id = self.given.get(b"x-request-id")
-        if request_id is None or not _SANE_ID(request_id):
-            request_id = b"%b-%x" % (_ID_PREFIX, next(_ids))
-        self.request_id = request_id
         if self.phases is None:
             timing = b"total;dur=%.3f" % ((now - self.received) * 1e3)
         else:
@@ -109,7 +113,7 @@ class Exchange(Waiter):
         result = self.result
         if result is not None:
             timing += cost_timing(result)
-        headers = [(b"server-timing", timing), (b"x-request-id", request_id), *self.also]
+        headers = [(b"server-timing", timing), (b"x-request-id", self.request_id), *self.also]
         if result is not None and result.truncated:
             headers.append((b"x-truncated", b"%d" % result.truncated))
         if result is not None and result.cached is not None:
