@@ -19,7 +19,7 @@ from ridgeline_server.http.door import Door
 _KEEP_ALIVE_S = 75.0
 # While three quarters of the connections that are allowed are there.
 _CROWDED_KEEP_ALIVE_S = 5.0
-_HANDSHAKE_S = 10.0
+_HANDSHAKE_S = 5.0
 _TLS_CLOSE_S = 2.0
 # Files that are not connections: the workers', the logs', bundles.
 _OTHER_FILES = 256

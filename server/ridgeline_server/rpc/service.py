@@ -196,8 +196,8 @@ class Service:
         seconds = self._engine.retry_after(model.name)
         if seconds is not None:
             raise OverloadedError("the queue is full; try again after the seconds in retry-after", seconds)
-        most = self._config.max_client_batch_size
-        work = prepare(model, asked_of(request, most), most, self._config.max_answer_bytes)
+        wanted = asked_of(request, self._config.max_client_batch_size)
+        work = prepare(model, wanted, self._config.max_answer_bytes)
         left = context.time_remaining()
         allowed = self._config.request_timeout_s if left is None else min(left, self._config.request_timeout_s)
         asked = Request(

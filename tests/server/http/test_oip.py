@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 import pytest
 
+from tests.server import http_fakes
 from tests.server.http.task_engine import TaskEngine
 from tests.server.http_fakes import DIM, Answer, FakeEngine, Server, embedding_of, model_info
 
@@ -134,6 +135,11 @@ def test_too_many_inputs_are_refused_before_their_elements_are_read(
     entry = {"name": "text", "datatype": datatype, "shape": shape, "data": "no elements"}
     answer = server.post(INFER, {"inputs": [entry]})
     assert answer.status == 413 and "2049 inputs" in answer.json["error"]
+
+
+def test_embeddings_that_are_not_finite_are_no_answer(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_fakes, "embedding_of", lambda _: np.full(DIM, np.nan, np.float32))
+    assert server.post(INFER, {"inputs": [text("a")]}).status == 500
 
 
 def test_what_is_null_is_left_out(server: Server) -> None:

@@ -52,7 +52,7 @@ class OpenInference:
             outputs=tuple(name for name, _ in wanted),
             parameters={key: value for key, value in parameters.items() if key not in _TRANSPORT},
         )
-        work = prepare(model, asked, self._config.max_client_batch_size, self._config.max_answer_bytes)
+        work = prepare(model, asked, self._config.max_answer_bytes)
         found: list[Tensor] = await ask(self._engine, exchange, model, work)
         is_binary = {
             name: _parameters(entry.get("parameters"), f"outputs.{name}").get("binary_data") for name, entry in wanted
@@ -64,12 +64,14 @@ class OpenInference:
         if exchange.wants_cost:
             answer["parameters"] = {"ridgeline": exchange.cost()}
         wants_raw = [tensor for tensor in found if is_binary.get(tensor.name, default)]
-        raw = await beside_loop(exchange.size, lambda: {tensor.name: tensors.to_bytes(tensor) for tensor in wants_raw})
-        answer["outputs"] = [_described(tensor, raw.get(tensor.name)) for tensor in found]
+        elements = await beside_loop(
+            exchange.size, lambda: {tensor.name: tensors.to_bytes(tensor) for tensor in wants_raw}
+        )
+        answer["outputs"] = [_described(tensor, elements.get(tensor.name)) for tensor in found]
         head = await write_json(exchange, answer)
-        if not raw:
+        if not elements:
             return head, [JSON]
-        body = await beside_loop(exchange.size, b"".join, (head, *raw.values()))
+        body = await beside_loop(exchange.size, b"".join, (head, *elements.values()))
         return body, [OCTETS, (b"inference-header-content-length", b"%d" % len(head))]
 
     def model(self, name: str, version: str | None = None) -> dict[str, Any]:

@@ -51,16 +51,13 @@ class Asked:
     parameters: Mapping[str, Any] | None = None
 
 
-def prepare(model: ModelInfo, asked: Asked, most_inputs: int, most_bytes: int) -> Work:
+def prepare(model: ModelInfo, asked: Asked, most_bytes: int) -> Work:
     """What to ask the engine for; the work's `finish` gives the output tensors.
 
     most_bytes: that an output may have which is padded to the longest input
-    Raises InvalidInputError for tensors that the model does not take or give, RequestTooLargeError for too many inputs.
+    Raises InvalidInputError for tensors that the model does not take or give.
     """
     given = read_inputs(model, asked.inputs)
-    count = len(given.values)
-    if count > most_inputs:
-        raise RequestTooLargeError(f"the tensors hold {count} inputs; one request may hold {most_inputs}: send several")
     wanted = asked.outputs or _usual(model, given.has_texts)
     _check_outputs(model, wanted)
     parameters = dict(asked.parameters or {})
