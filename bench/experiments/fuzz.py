@@ -21,11 +21,12 @@ from experiments.lab.verdicts import Verdict, at_least, at_most, report, say
 from rich.console import Console
 from rich.table import Table
 
+from ridgeline_server.security.key_file import add_key
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GROWTH = 0.05
-_KEY = "rk_the-key-of-the-attacks"
 _MIB = 1024 * 1024
 _SETTLE_S = 2.0
 # Failures of the server, as its log has them; gRPC's library writes to it, too.
@@ -92,8 +93,14 @@ def main() -> int:
     arguments = parser.parse_args()
     common = options.common(arguments)
     port = None if arguments.no_grpc else free_port()
-    key = _KEY if arguments.keys else None
     flags = [*map(str, arguments.others), *(() if port is None else ("--grpc-port", str(port))), *common.flags]
+    key = None
+    if arguments.keys:
+        common.out.mkdir(parents=True, exist_ok=True)
+        keys = common.out / "fuzz_keys.toml"
+        keys.unlink(missing_ok=True)
+        key = add_key(keys, "fuzz")
+        flags += ["--api-keys", str(keys)]
     plan = Plan(arguments.seed, range(arguments.first, arguments.first + arguments.attacks), arguments.concurrency)
     found, samples = Found(), []
     with Server(common.bundle, flags, common.out / "fuzz.log", key) as server:

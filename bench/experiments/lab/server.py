@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 import re
 import signal
 import socket
@@ -41,7 +40,6 @@ class Server:
     """`ridgeline serve BUNDLE FLAGS` as a context manager; ready when the block begins.
 
     bundle:  None = the flags name the models
-    key:     the API key that it asks for, None = none
     key:     API key that the flags make it ask for
     url:     its address
     ready_s: seconds from starting the process until GET /ready answered 200
@@ -52,7 +50,6 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.ready_s = 0.0
         self.log = log
-        self._key = key
         self.key = key
         command = Path(sys.executable).with_name("ridgeline")
         bundles = [] if bundle is None else [str(bundle)]
@@ -63,9 +60,7 @@ class Server:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=self._environment()
-            )
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         try:
             self._wait_ready(began)
         except BaseException:
@@ -117,9 +112,6 @@ class Server:
     def said(self) -> list[str]:
         """The first lines of its log: which plan runs, and why."""
         return [line.strip() for line in self.log.read_text(errors="replace").splitlines() if line.strip()][:3]
-
-    def _environment(self) -> dict[str, str]:
-        return dict(os.environ) if self._key is None else {**os.environ, "RIDGELINE_API_KEY": self._key}
 
     def _wait_ready(self, began: float) -> None:
         assert self._process is not None
