@@ -35,7 +35,7 @@ from ridgeline_server.http.schemas import SCHEMAS, Schema
 from ridgeline_server.http.tasks.document import add_tasks
 from ridgeline_server.http.tasks.routes import Tasks
 from ridgeline_server.http.tasks.schemas import components
-from ridgeline_server.http.tei import TextEmbeddingsInference, server_version
+from ridgeline_server.http.tei import TextEmbeddingsInference
 from ridgeline_server.http.tei.documents import MODEL, documents
 from ridgeline_server.http.tei.schemas import TEI_SCHEMAS
 from ridgeline_server.http.waiting import WaitingRoom
@@ -46,6 +46,7 @@ from ridgeline_server.security.hosts import is_loopback
 from ridgeline_server.security.key_ring import KeyRing
 from ridgeline_server.tasks.base import Task
 from ridgeline_server.tasks.registry import TASKS
+from ridgeline_server.version import server_version
 
 if TYPE_CHECKING:
     from ridgeline_server.report.tracing import Tracing
@@ -141,7 +142,7 @@ def _describe(make: Callable[[], dict[str, Any]], schemas: Schema, has_keys: boo
 
 def _add_openai(app: FastAPI, openai: OpenAI) -> None:
     tags = ["OpenAI"]
-    _document(
+    openapi.add_documented(
         app,
         "/v1/embeddings",
         "embeddings",
@@ -172,7 +173,7 @@ def _add_rerank(app: FastAPI) -> None:
     for version, whose in (("v1", "Cohere and Jina"), ("v2", "Cohere")):
         described = openapi.inference(Protocol.RERANK, "RerankRequest", "RerankResponse", has_raw=False)
         summary = f"Rank documents by how well they answer a query, as {whose}"
-        _document(app, f"/{version}/rerank", f"rerank_{version}", summary, ["Cohere and Jina"], described)
+        openapi.add_documented(app, f"/{version}/rerank", f"rerank_{version}", summary, ["Cohere and Jina"], described)
 
 
 def _add_tei(app: FastAPI, tei: TextEmbeddingsInference) -> None:
@@ -197,7 +198,7 @@ def _add_tei(app: FastAPI, tei: TextEmbeddingsInference) -> None:
     responses = {200: openapi.success("Health", "It has a live replica"), **missing}
     _get(app, f"{MODEL}/health", health_of, "A model has a live replica", tags, responses, extra)
     for document in documents():  # last: the bare path of a model takes those above too
-        _document(app, document.path, document.name, document.summary, tags, document.description)
+        openapi.add_documented(app, document.path, document.name, document.summary, tags, document.description)
 
 
 def _add_operations(app: FastAPI, engine: Engine, room: WaitingRoom, report: Report, metrics: Metrics) -> None:
@@ -247,26 +248,6 @@ def _get(
         response_model=None,
         responses=responses,
         openapi_extra=openapi_extra,
-    )
-
-
-def _document(app: FastAPI, path: str, name: str, summary: str, tags: list[Any], description: dict[str, Any]) -> None:
-    """Describe a route that the door answers; FastAPI answers only its wrong methods and empty names."""
-
-    async def unreachable() -> Response:
-        # the door answers every path that names something; what is left is a path with an empty name
-        raise HTTPException(404)
-
-    app.add_api_route(
-        path,
-        unreachable,
-        methods=["POST"],
-        operation_id=name,
-        summary=summary,
-        tags=tags,
-        response_class=Response,
-        response_model=None,
-        **description,
     )
 
 

@@ -155,6 +155,15 @@ def optional_bool(fields: dict[str, Any], name: str) -> bool | None:
     raise InvalidInputError(f"`{name}` is {quote(value)}; give true or false, or leave it out", name)
 
 
+def optional_object(value: object, name: str) -> dict[str, Any]:
+    """A field's object, empty where it is null or absent. Raises: InvalidInputError"""
+    if value is None:
+        return {}
+    if type(value) is not dict:
+        raise InvalidInputError(f"`{name}` is {quote(value)}; give an object, or leave it out", name)
+    return value
+
+
 def optional_choice(fields: dict[str, Any], name: str, choices: tuple[str, ...]) -> str | None:
     """Raises: InvalidInputError unless the field is one of the choices, null or absent."""
     value = fields.get(name)

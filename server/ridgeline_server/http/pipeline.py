@@ -21,7 +21,7 @@ from ridgeline_server.http.door import InferenceRoute
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import Protocol, WrongModelError, quote
 from ridgeline_server.http.exchange import JSON, Exchange
-from ridgeline_server.http.parsing import json_object
+from ridgeline_server.http.parsing import json_object, optional_object
 from ridgeline_server.http.tasks import inputs, parameters
 from ridgeline_server.http.tei.embeddings import EMBED_OPTIONS
 from ridgeline_server.http.tei.handlers import NUL, Answer
@@ -67,7 +67,7 @@ class Pipeline:
         return self._run
 
     def _embed(self, exchange: Exchange, info: ModelInfo, fields: dict[str, Any], has_nul: bool) -> Awaitable[Answer]:
-        wanted = _parameters(fields)
+        wanted = optional_object(fields.get("parameters"), "parameters")
         for name in wanted:
             if name not in EMBED_OPTIONS:
                 raise parameters.unknown_field(name, EMBED_OPTIONS, "parameters.")
@@ -76,7 +76,7 @@ class Pipeline:
     async def _run(self, exchange: Exchange, info: ModelInfo, fields: dict[str, Any], has_nul: bool) -> Answer:
         if "inputs" not in fields:
             raise InvalidInputError("the field `inputs` is missing; give what the model's task takes", "inputs")
-        wanted = _parameters(fields)
+        wanted = optional_object(fields.get("parameters"), "parameters")
         task = TASKS.get(_ZERO_SHOT if info.task == _CLASSES and "candidate_labels" in wanted else info.task)
         if task is None or info.task not in task.models:
             raise WrongModelError(f"the model {quote(info.name)} is for {info.task}, which has no pipeline here")
@@ -103,14 +103,6 @@ def model_routes(tei: TextEmbeddingsInference, pipeline: Pipeline) -> list[Infer
     return [
         InferenceRoute(path, Protocol.TEI, handler, is_model_in_path=True) for path, handler in (first | named).items()
     ]
-
-
-def _parameters(fields: dict[str, Any]) -> dict[str, Any]:
-    """A copy of what a client gave. Raises: InvalidInputError"""
-    given = fields.get("parameters")
-    if given is not None and type(given) is not dict:
-        raise InvalidInputError(f"`parameters` is {quote(given)}; give an object, or leave it out", "parameters")
-    return dict(given or {})
 
 
 def _scored(answer: Any) -> list[dict[str, object]]:

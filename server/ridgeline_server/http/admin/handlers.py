@@ -18,7 +18,7 @@ from ridgeline_server.engine.fleet import Fleet, VersionState
 from ridgeline_server.engine.repository import Repository
 from ridgeline_server.errors import InvalidInputError
 from ridgeline_server.http.errors import RefusedError, quote
-from ridgeline_server.http.parsing import json_object, require_json
+from ridgeline_server.http.parsing import json_object, optional_object, require_json
 from ridgeline_server.models_file import SETTINGS, SettingError, check_name, parse_settings
 
 _MOST_BODY_BYTES = 64 * 1024
@@ -169,12 +169,7 @@ async def _parameters(request: Request) -> Mapping[str, Any]:
             raise InvalidInputError(
                 f'the field {quote(key)} means nothing here; the body may be empty, or {{"parameters": …}}', key
             )
-    parameters = fields.get("parameters")
-    if parameters is None:
-        return {}
-    if type(parameters) is not dict:
-        raise InvalidInputError(f"`parameters` is {quote(parameters)}; give an object, or leave it out", "parameters")
-    return parameters
+    return optional_object(fields.get("parameters"), "parameters")
 
 
 async def _body(request: Request) -> bytes:

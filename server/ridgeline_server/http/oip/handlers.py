@@ -19,7 +19,7 @@ from ridgeline_server.http.exchange import JSON, OCTETS, Exchange, Headers
 from ridgeline_server.http.oip import metadata, tensors
 from ridgeline_server.http.oip.inference import Asked, prepare
 from ridgeline_server.http.oip.tensors import Tensor
-from ridgeline_server.http.parsing import json_object
+from ridgeline_server.http.parsing import json_object, optional_object
 
 _KEYS = (b'"inputs"', b'"outputs"', b'"parameters"', b'"id"')
 HEADER_LENGTH = b"inference-header-content-length"
@@ -44,7 +44,7 @@ class OpenInference:
         request_id = fields.get("id")
         if request_id is not None and type(request_id) is not str:
             raise InvalidInputError(f"`id` is {quote(request_id)}; give a text, or leave it out", "id")
-        parameters = _parameters(fields.get("parameters"), "parameters")
+        parameters = optional_object(fields.get("parameters"), "parameters")
         outputs = fields.get("outputs")
         wanted = [] if outputs is None else _entries(outputs, "outputs")
         asked = Asked(
@@ -55,7 +55,8 @@ class OpenInference:
         work = prepare(model, asked, self._config.max_answer_bytes)
         found: list[Tensor] = await ask(self._engine, exchange, model, work)
         is_binary = {
-            name: _parameters(entry.get("parameters"), f"outputs.{name}").get("binary_data") for name, entry in wanted
+            name: optional_object(entry.get("parameters"), f"outputs.{name}").get("binary_data")
+            for name, entry in wanted
         }
         default = parameters.get("binary_data_output") is True
         answer: dict[str, Any] = {"model_name": model.name, "model_version": metadata.version_of(model)}
@@ -118,14 +119,6 @@ def _entries(value: object, field: str) -> list[tuple[str, Mapping[str, Any]]]:
     return list(found.items())
 
 
-def _parameters(value: object, field: str) -> dict[str, Any]:
-    if value is None:
-        return {}
-    if type(value) is not dict:
-        raise InvalidInputError(f"`{field}` is {quote(value)}; give an object, or leave it out", field)
-    return value
-
-
 def _inputs(value: object, raw: memoryview, most_inputs: int) -> dict[str, Tensor]:
     entries = _entries(value, "inputs") if value is not None else []
     if not entries:
@@ -135,7 +128,7 @@ def _inputs(value: object, raw: memoryview, most_inputs: int) -> dict[str, Tenso
     for name, entry in entries:
         datatype = tensors.check_datatype(entry.get("datatype"), name)
         shape = tensors.read_shape(entry.get("shape"), name, datatype, most_inputs)
-        size = _parameters(entry.get("parameters"), f"inputs.{name}.parameters").get("binary_data_size")
+        size = optional_object(entry.get("parameters"), f"inputs.{name}.parameters").get("binary_data_size")
         if size is None:
             if "data" not in entry:
                 raise InvalidInputError(

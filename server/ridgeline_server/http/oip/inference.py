@@ -29,12 +29,11 @@ from ridgeline_server.http.oip.signature import ANSWER, outputs_of
 from ridgeline_server.http.oip.tensors import Tensor, texts_tensor
 from ridgeline_server.http.tasks.parameters import parse
 from ridgeline_server.request import ModelInfo, Result
-from ridgeline_server.sequences import Float32Array, Input, Readout, ReadoutKind
+from ridgeline_server.sequences import Float32Array, Readout, ReadoutKind
 from ridgeline_server.tasks.base import Work
 from ridgeline_server.tasks.registry import TASKS
 from ridgeline_server.tasks.scores import class_names, default_function, finite, probabilities
 
-Finish = Callable[[Result], list[Tensor]]
 _TOKENS = Readout(ReadoutKind.TOKENS)
 
 
@@ -168,6 +167,3 @@ def _rows(result: Result, wanted: Sequence[str], most_bytes: int) -> list[Tensor
         row[: len(array)] = finite(array)
     columns = {"start_logits": 0, "end_logits": 1}
     return [Tensor(name, "FP32", padded[:, :, columns[name]] if name in columns else padded) for name in wanted]
-
-
-__all__ = ["Asked", "Finish", "Input", "prepare"]

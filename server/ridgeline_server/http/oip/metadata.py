@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from ridgeline_server.errors import UnknownModelError
 from ridgeline_server.http.oip.signature import TensorSpec, inputs_of, outputs_of
 from ridgeline_server.request import ModelInfo
+from ridgeline_server.version import server_version
 
 SERVER = "ridgeline"
 EXTENSIONS = ("binary_tensor_data", "model_repository")
-
-
-def server_version() -> str:
-    """The installed version of the server."""
-    try:
-        return version("ridgeline")
-    except PackageNotFoundError:
-        return "0"
 
 
 def server_metadata() -> dict[str, Any]:

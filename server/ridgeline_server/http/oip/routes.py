@@ -7,7 +7,6 @@ from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
-from starlette.exceptions import HTTPException
 
 from ridgeline_server.http import openapi
 from ridgeline_server.http.door import InferenceRoute
@@ -98,21 +97,8 @@ def _named(request: Request) -> tuple[str, str | None]:
 
 
 def _add_inference(app: FastAPI, path: str, name: str, parameters: list[Schema]) -> None:
-    async def unreachable() -> Response:
-        raise HTTPException(404)  # the door answers every path that names something
-
     described = openapi.inference(Protocol.PLAIN, "InferRequest", "InferResponse", tuple(parameters), has_raw=False)
-    app.add_api_route(
-        path,
-        unreachable,
-        methods=["POST"],
-        operation_id=name,
-        summary="Tensors in, tensors out",
-        tags=_TAGS,
-        response_class=Response,
-        response_model=None,
-        **described,
-    )
+    openapi.add_documented(app, path, name, "Tensors in, tensors out", _TAGS, described)
 
 
 def _add(

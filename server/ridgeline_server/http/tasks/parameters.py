@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from ridgeline_server.errors import InvalidInputError
 from ridgeline_server.http.errors import quote, shorten
+from ridgeline_server.http.parsing import optional_object
 from ridgeline_server.http.schemas import Schema
 from ridgeline_server.tasks.parameters import Limits, limits_of
 
@@ -41,9 +42,7 @@ def parse(kind: type[T], given: object, where: str = "parameters") -> T:
 
     Raises: InvalidInputError for what is unknown, missing, of another type or outside of the limits
     """
-    if given is not None and type(given) is not dict:
-        raise InvalidInputError(f"`{where}` is {quote(given)}; give an object, or leave it out", where)
-    values: dict[str, Any] = given or {}
+    values = optional_object(given, where)
     known = _parameters(kind)
     prefix = f"{where}." if where else ""
     for name in values:

@@ -8,7 +8,7 @@ document: 400 empty, 413 too many or too long, 422 invalid, 424 the model failed
 
 from __future__ import annotations
 
-from ridgeline_server.http.tei.info import describe, server_version
+from ridgeline_server.http.tei.info import describe
 from ridgeline_server.http.tei.routes import TextEmbeddingsInference
 
-__all__ = ["TextEmbeddingsInference", "describe", "server_version"]
+__all__ = ["TextEmbeddingsInference", "describe"]

@@ -18,6 +18,7 @@ from ridgeline_server.http.parsing import (
     json_object,
     optional_bool,
     optional_dimensions,
+    optional_object,
 )
 from ridgeline_server.http.reply import as_json, as_raw, contiguous
 from ridgeline_server.http.tei.fields import (
@@ -118,12 +119,7 @@ class Embeddings(Handlers):
             raise InvalidInputError(
                 f'`inputs` is {quote(given)}; give an object {{"source_sentence": …, "sentences": …}}', "inputs"
             )
-        parameters = fields.get("parameters")
-        if parameters is not None and type(parameters) is not dict:
-            raise InvalidInputError(
-                f"`parameters` is {quote(parameters)}; give an object, or leave it out", "parameters"
-            )
-        parameters = parameters or {}
+        parameters = optional_object(fields.get("parameters"), "parameters")
         most = self._config.max_client_batch_size
         source = read_text(given, "source_sentence", has_nul, "inputs.")
         sentences = read_texts(given, "sentences", most, has_nul, "inputs.")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import PackageNotFoundError, version
 
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.http.tei.kinds import CLASSIFIER, EMBEDDING, RERANKER, SPARSE, SPLADE, kind_of
 from ridgeline_server.request import ModelInfo
+from ridgeline_server.version import server_version
 
 
 def describe(info: ModelInfo, config: ServerConfig) -> dict[str, object]:
@@ -30,14 +30,6 @@ def describe(info: ModelInfo, config: ServerConfig) -> dict[str, object]:
         "sha": None,
         "docker_label": None,
     }
-
-
-def server_version() -> str:
-    """The installed version of the server."""
-    try:
-        return version("ridgeline")
-    except PackageNotFoundError:
-        return "0"
 
 
 def _model_type(info: ModelInfo) -> dict[str, object]:
