@@ -113,7 +113,7 @@ class Service:
         """A call whose failures are statuses, and that is counted. kind: of its message"""
         route = f"/{SERVICE}/{name}"
 
-        async def guarded(messages: Any, context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+        async def guarded(messages: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             began, status = time.monotonic(), 500
             code = grpc.StatusCode.CANCELLED
             visit = Visit()
@@ -121,7 +121,7 @@ class Service:
                 visit.caller = self._let_in(context)
                 async with self._intake.message(context) as message:
                     answer = await call(_parsed(kind, message), context, visit)
-                written: bytes = await beside_loop(visit.size, answer.SerializeToString)
+                written = await beside_loop(visit.size, answer.SerializeToString)
                 status, code = 200, grpc.StatusCode.OK
                 return written
             except RequestError as error:
@@ -131,7 +131,7 @@ class Service:
                     visit.phases = phases(error.instants, time.monotonic())
                 if isinstance(error, OverloadedError | UnavailableError):
                     context.set_trailing_metadata((("retry-after", retry_after(error.retry_after_s).decode()),))
-                return await context.abort(code, shorten(str(error)))
+                await context.abort(code, shorten(str(error)))
             except grpc.aio.AbortError:
                 raise
             except asyncio.CancelledError:
@@ -141,7 +141,7 @@ class Service:
             except Exception:
                 code = grpc.StatusCode.INTERNAL
                 log.exception("%s failed", route)
-                return await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has more")
+                await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has more")
             finally:
                 now = time.monotonic()
                 self._metrics.record_request(route, status, now - began, model=visit.model)

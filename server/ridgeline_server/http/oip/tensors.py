@@ -64,7 +64,7 @@ def read_shape(value: object, name: str, datatype: str, most_inputs: int) -> tup
             "numbers from 0 on",
             name,
         )
-    shape = tuple(value)  # type: ignore[arg-type]
+    shape: tuple[int, ...] = tuple(value)  # type: ignore[arg-type]
     inputs = math.prod(shape if datatype == "BYTES" else shape[:1])
     if inputs > most_inputs:
         raise RequestTooLargeError(
