@@ -2,7 +2,7 @@
 
 Each bundle's fp32 graph runs in a process of its own on ONNX Runtime, one document at a time, on all cores. Latency: of
 one document of the longest input, in rounds that take turns. Memory: the most that the process held. Quality: rank
-correlation (Spearman) of the similarities of all pairs of documents to those of the first bundle, which attends exactly;
+correlation (Spearman) of the similarities of all pairs of documents to those of the first bundle, which is exact;
 documents are all docstrings of a module, of those that no training and no choice has seen.
 """
 
