@@ -70,7 +70,8 @@ def test_decoding_is_the_librarys(cutting: TextTokenizer) -> None:
 def test_the_engine_holds_requests_to_its_limits(cutting: TextTokenizer) -> None:
     threads = TokenizerThreads(cutting, 1)
     settings = SimpleNamespace(max_request_tokens=None)
-    model: Any = SimpleNamespace(served=SimpleNamespace(name="tiny"), tokenizer=threads, settings=settings)
+    served = SimpleNamespace(name="tiny", bundle=SimpleNamespace(manifest=None))
+    model: Any = SimpleNamespace(served=served, tokenizer=threads, settings=settings, shape=None)
     engine = Engine([model], ServerConfig(bundles=(Path("tiny"),), max_request_tokens=6))
 
     async def ask() -> None:

@@ -138,7 +138,10 @@ async def test_versions_follow_each_other_under_load_and_no_request_is_lost(held
         await asyncio.gather(*clients)
         assert set(seen) == set(range(1, 7))
         async with asyncio.timeout(20):  # threads end a moment after they were told to
-            while holdings() != before or tokenizer_threads() != threads:
+            # Fewer files are left where the garbage of earlier tests has gone meanwhile.
+            while tokenizer_threads() > threads or any(
+                now > then for now, then in zip(holdings(), before or (), strict=True)
+            ):
                 await asyncio.sleep(0.01)
         assert changes == [1] * 10
         (info,) = it.engine.models()

@@ -18,7 +18,7 @@ from ridgeline_server.engine.fleet import Fleet, VersionState
 from ridgeline_server.engine.repository import Repository
 from ridgeline_server.errors import InvalidInputError
 from ridgeline_server.http.errors import RefusedError, quote
-from ridgeline_server.http.parsing import json_object, optional_object, require_json
+from ridgeline_server.http.parsing import json_object, optional_bool, optional_object, require_json
 from ridgeline_server.models_file import SETTINGS, SettingError, check_name, parse_settings
 
 _MOST_BODY_BYTES = 64 * 1024
@@ -84,9 +84,11 @@ class Admin:
     async def unload_by_name(self, request: Request) -> dict[str, object]:
         """`POST /v2/repository/models/{name}/unload`."""
         self._parts()
-        for key in await _parameters(request):
+        parameters = await _parameters(request)
+        for key in parameters:
             if key not in _UNLOAD_PARAMETERS:
                 raise InvalidInputError(f"there is no parameter {quote(key)} of unloading; leave it out", key)
+            optional_bool(parameters, key)
         return await self.unload(request)
 
     async def _load(self, name: str, changes: dict[str, Any]) -> dict[str, object]:

@@ -114,7 +114,7 @@ ADMIN_SCHEMAS: dict[str, Schema] = {
         "properties": {
             "parameters": {
                 "type": ["object", "null"],
-                "properties": {"unload_dependents": {"type": "boolean"}},
+                "properties": {"unload_dependents": {"type": ["boolean", "null"]}},
                 "additionalProperties": False,
             }
         },
