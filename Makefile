@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BUNDLE := bundles/all-MiniLM-L6-v2
 OUT ?= build/gpu
 
-.PHONY: all setup serve test test-oldest-triton check fix bench bench-graphs gpu kernel-table clean
+.PHONY: all setup serve test test-oldest-triton check fix bench bench-graphs fuzz gpu kernel-table clean
 all: check test
 
 setup: $(VENV)/.installed
@@ -61,6 +61,10 @@ fix: setup
 
 bench: setup
 	$(BIN)/ridgeline bench http://127.0.0.1:8000 --concurrency 32 --duration 30 --out build/bench
+
+# Attacks on a server of its own, by bytes: docs/security.md. ARGS='--attacks 50000 --keys' makes more, behind an API key.
+fuzz: setup $(BUNDLE)/ridgeline.json
+	$(BIN)/python bench/experiments/fuzz.py $(BUNDLE) $(ARGS)
 
 # The packed graphs that PART=models measures, without weights: remade when the lowering, the fusion or the dialect
 # changes. ARGS='--models bert-base' makes some alone.

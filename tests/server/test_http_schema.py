@@ -47,6 +47,14 @@ def test_answers_are_as_documented(case: schemathesis.Case) -> None:
     statuses[response.status_code] += 1
 
 
+def test_every_operation_is_asked_for_here_or_with_models_that_can_answer() -> None:
+    from tests.server.http import test_admin, test_tasks_schema, test_tei_schema
+
+    parts = (schema, test_admin.schema, test_tasks_schema.schema, test_tei_schema.schema)
+    asked = {each.ok().label for part in parts for each in part.get_all_operations()}
+    assert asked == {each.ok().label for each in whole.get_all_operations()}
+
+
 def test_right_and_wrong_requests_were_both_made() -> None:
     if not statuses:
         pytest.skip("needs the requests of the test before")

@@ -7,6 +7,7 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -138,6 +139,26 @@ async def test_bytes_that_are_no_message_are_refused_and_are_not_logged(caplog: 
                 await call(method, Bytes())
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert not caplog.records
+
+
+async def test_a_client_that_is_gone_before_its_refusal_is_no_failure() -> None:
+    class Gone:
+        def invocation_metadata(self) -> tuple[()]:
+            return ()
+
+        async def read(self) -> object:
+            return grpc.aio.EOF
+
+        async def abort(self, *_: object) -> None:
+            raise grpc.aio.InternalError
+
+    engine, metrics = FakeEngine(), Metrics()
+    config = ServerConfig(bundles=(Path("tiny"),))
+    handler = Service(engine, Catalog(engine), config, metrics).handler()
+    call = handler.service(SimpleNamespace(method=f"/{SERVICE}/ServerLive", invocation_metadata=()))
+    with pytest.raises(asyncio.CancelledError):
+        await call.stream_unary(None, Gone())
+    assert b'status="400"' in metrics.render()
 
 
 async def test_a_message_that_is_too_long_and_an_unknown_model() -> None:

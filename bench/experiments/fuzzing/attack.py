@@ -101,14 +101,22 @@ async def answered(
     connection: Connection, target: Target, outcome: Outcome, allowed: frozenset[int], method: str
 ) -> bool:
     """Judge the next reply, which is due; False when the connection has ended with it."""
+    began = asyncio.get_running_loop().time()
+    reading = asyncio.ensure_future(connection.reply(method))
     try:
-        reply = await within(target.patience_s, connection.reply(method))
+        # A reply that is late is told apart from one that never comes.
+        await asyncio.wait([reading], timeout=target.patience_s)
+        is_late = not reading.done()
+        reply = await within(2 * target.patience_s, reading)
     except NoReplyError:
         outcome.got.append("closed")
         return False
     if reply is None:
-        outcome.findings.append(f"no answer within {target.patience_s:g} s")
+        outcome.findings.append(f"no answer within {3 * target.patience_s:g} s")
         return False
+    if is_late:
+        seconds = asyncio.get_running_loop().time() - began
+        outcome.findings.append(f"{reply.status} after {seconds:.1f} s: {reply.headers.get(b'server-timing', b'')!r}")
     judge(outcome, reply, allowed)
     if reply.headers.get(b"connection", b"").lower() == b"close":
         outcome.got.append("close")

@@ -131,7 +131,7 @@ class Service:
                     visit.phases = phases(error.instants, time.monotonic())
                 if isinstance(error, OverloadedError | UnavailableError):
                     context.set_trailing_metadata((("retry-after", retry_after(error.retry_after_s).decode()),))
-                await context.abort(code, shorten(str(error)))
+                await _refuse(context, code, shorten(str(error)))
             except grpc.aio.AbortError:
                 raise
             except asyncio.CancelledError:
@@ -141,7 +141,7 @@ class Service:
             except Exception:
                 code = grpc.StatusCode.INTERNAL
                 log.exception("%s failed", route)
-                await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has more")
+                await _refuse(context, code, "internal error; the server's log has more")
             finally:
                 now = time.monotonic()
                 self._metrics.record_request(route, status, now - began, model=visit.model)
@@ -232,3 +232,11 @@ def _parsed(kind: Any, message: bytes) -> Any:
         return kind.FromString(message)
     except DecodeError:
         raise InvalidInputError(f"the message of {len(message)} bytes is no {kind.DESCRIPTOR.name}") from None
+
+
+async def _refuse(context: Any, code: grpc.StatusCode, message: str) -> None:
+    """End a call with a status. A client that is gone by now is no error of the server's, which gRPC would log."""
+    try:
+        await context.abort(code, message)
+    except grpc.aio.InternalError:
+        raise asyncio.CancelledError from None

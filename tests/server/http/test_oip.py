@@ -15,6 +15,9 @@ from tests.server.http_fakes import DIM, Answer, FakeEngine, Server, embedding_o
 
 INFER = "/v2/models/tiny/infer"
 
+# Deeper than Python's own functions follow.
+DEEP = b'{"a":' * 900 + b"1" + b"}" * 900
+
 
 @pytest.fixture
 def server() -> Server:
@@ -107,6 +110,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"inputs": [{"name": "text", "datatype": "BITES", "shape": [1], "data": ["a"]}]}, "allowed: BOOL"),
     ({"inputs": [{"name": "text", "datatype": "FP32", "shape": [1], "data": [1]}]}, "give BYTES"),
     ({"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": [1]}]}, "give texts"),
+    ({"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1], "data": [None]}]}, "holds null; give texts"),
     ({"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1]}]}, "no `data`"),
     ({"inputs": [{"name": "txt", "datatype": "BYTES", "shape": [1], "data": ["a"]}]}, "it takes: text, input_ids"),
     ({"inputs": [text("a"), text("a")]}, "twice"),
@@ -126,6 +130,21 @@ def test_what_is_wrong_is_said(server: Server, body: dict[str, Any], message: st
     assert answer.status == 400
     with pytest.raises(AssertionError, match=message):
         raise AssertionError(answer.json["error"])
+
+
+@pytest.mark.parametrize(
+    ("tensor", "says"),
+    [
+        (b'"datatype": "BYTES", "shape": [1], "data": [%b]', "holds an object"),
+        (b'"datatype": "FP32", "shape": [1], "data": [%b]', "holds an object"),
+        (b'"datatype": %b, "shape": [1], "data": ["a"]', "is an object; allowed: BOOL"),
+        (b'"datatype": "BYTES", "shape": [%b], "data": ["a"]', "is an array; give an array"),
+        (b'"datatype": "BYTES", "shape": [1], "data": ["a"], "parameters": %b', ""),
+    ],
+)
+def test_what_is_nested_too_deeply_is_said(server: Server, tensor: bytes, says: str) -> None:
+    answer = server.post(INFER, b'{"inputs": [{"name": "text", ' + tensor % DEEP + b"}]}")
+    assert answer.status == (400 if says else 200) and says in answer.body.decode()
 
 
 @pytest.mark.parametrize(("datatype", "shape"), [("INT64", [2049, 1]), ("BYTES", [1, 2049]), ("BYTES", [2049])])

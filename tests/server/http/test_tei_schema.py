@@ -25,8 +25,9 @@ whole.config.generation.update(modes=list(GenerationMode))
 # The document cannot say the limits of the models that are served, nor what each of them is for.
 whole.config.checks.positive_data_acceptance.expected_statuses = ["2xx", "400", "422", "424"]
 whole.config.checks.negative_data_rejection.expected_statuses += ["424"]
-# What stands for the first model and for a named one is the same route but for the name.
-schema = whole.include(path_regex="^/($|info|ping|v[12]/rerank|models/)")
+schema = whole.include(
+    path_regex="^/($|info|ping|embed|similarity|predict|rerank|tokenize|decode|invocations|v[12]/rerank|models/)"
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -38,7 +39,7 @@ def models(model_engine: ModelEngine) -> None:
 
 @schema.parametrize()
 @settings(
-    max_examples=6,
+    max_examples=5,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )

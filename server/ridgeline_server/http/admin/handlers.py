@@ -88,7 +88,7 @@ class Admin:
         for key in parameters:
             if key not in _UNLOAD_PARAMETERS:
                 raise InvalidInputError(f"there is no parameter {quote(key)} of unloading; leave it out", key)
-            optional_bool(parameters, key)
+            optional_bool(dict(parameters), key)
         return await self.unload(request)
 
     async def _load(self, name: str, changes: dict[str, Any]) -> dict[str, object]:

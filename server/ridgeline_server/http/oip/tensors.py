@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ridgeline_server.errors import InvalidInputError, RequestTooLargeError
+from ridgeline_server.http.errors import quote
 
 # Names of the protocol's types → NumPy's, little-endian as they travel; BYTES are objects of type bytes.
 DATATYPES: dict[str, np.dtype[Any]] = {
@@ -59,8 +60,10 @@ def read_shape(value: object, name: str, datatype: str, most_inputs: int) -> tup
     """
     is_shape = isinstance(value, Sequence) and not isinstance(value, str) and len(value) <= _MOST_DIMENSIONS
     if not is_shape or not all(type(size) is int and 0 <= size < 2**31 for size in value):  # type: ignore[attr-defined]
+        is_flat = is_shape and not any(isinstance(size, list | dict) for size in value)  # type: ignore[attr-defined]
+        picture = str(value)[:80] if is_flat else quote(value)
         raise InvalidInputError(
-            f"the shape of input '{name}' is {str(value)[:80]}; give an array of up to {_MOST_DIMENSIONS} whole "
+            f"the shape of input '{name}' is {picture}; give an array of up to {_MOST_DIMENSIONS} whole "
             "numbers from 0 on",
             name,
         )
@@ -77,9 +80,7 @@ def check_datatype(value: object, name: str) -> str:
     """A data type's name. Raises InvalidInputError for one that the protocol does not have."""
     if isinstance(value, str) and value in DATATYPES:
         return value
-    raise InvalidInputError(
-        f"the datatype of input '{name}' is {str(value)[:40]!r}; allowed: {', '.join(DATATYPES)}", name
-    )
+    raise InvalidInputError(f"the datatype of input '{name}' is {quote(value)}; allowed: {', '.join(DATATYPES)}", name)
 
 
 def of_values(name: str, datatype: str, shape: tuple[int, ...], values: object) -> Tensor:
@@ -90,10 +91,10 @@ def of_values(name: str, datatype: str, shape: tuple[int, ...], values: object) 
     flat = _flattened(values, name)
     _check_count(name, shape, len(flat))
     if datatype == "BYTES":
-        misfit = next((value for value in flat if not isinstance(value, str | bytes)), None)
-        if misfit is not None:
+        others = [value for value in flat if not isinstance(value, str | bytes)]
+        if others:
             raise InvalidInputError(
-                f"input '{name}' is of datatype BYTES and holds {str(misfit)[:40]}; give texts", name
+                f"input '{name}' is of datatype BYTES and holds {quote(others[0])}; give texts", name
             )
         return Tensor(name, datatype, _objects([_encoded(value) for value in flat], shape))
     kinds: tuple[type, ...] = (bool,) if datatype == "BOOL" else (int,)
@@ -101,7 +102,7 @@ def of_values(name: str, datatype: str, shape: tuple[int, ...], values: object) 
         kinds = (int, float)
     if not set(map(type, flat)) <= set(kinds):
         misfit = next(value for value in flat if type(value) not in kinds)
-        raise InvalidInputError(f"input '{name}' is of datatype {datatype} and holds {str(misfit)[:40]!r}", name)
+        raise InvalidInputError(f"input '{name}' is of datatype {datatype} and holds {quote(misfit)}", name)
     try:
         return Tensor(name, datatype, np.array(flat, dtype=DATATYPES[datatype]).reshape(shape))
     except OverflowError:
