@@ -29,9 +29,7 @@ def test_every_threat_has_a_defence_and_a_test_that_exists() -> None:
 
 
 def test_flags_and_routes_that_are_named_are_there() -> None:
-    flags = (ROOT / "server/ridgeline_server/serving.py").read_text() + (
-        ROOT / "server/ridgeline_server/keys_cli.py"
-    ).read_text()
+    flags = "".join((ROOT / "server/ridgeline_server" / name).read_text() for name in ("serving.py", "keys_cli.py"))
     for flag in set(re.findall(r"--([a-z][a-z-]+)", GUIDE)) - {"cacert"}:
         assert flag.replace("-", "_") in flags or f"--{flag}" in flags, flag
 

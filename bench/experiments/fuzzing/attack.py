@@ -12,7 +12,7 @@ from experiments.fuzzing.routes import Operation, request
 from experiments.fuzzing.wire import Connection, NoReplyError, Reply
 
 # What HTTP itself is answered with, whatever the route: no parsing, no such route or method, too late, too large, …
-TRANSPORT = frozenset({400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 431})
+TRANSPORT = frozenset({400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 417, 421, 431})
 # Meant where a server is overloaded, is asked to hurry, or has just lost a worker; these say when to come again.
 BUSY = frozenset({429, 503})
 LATE = 504
