@@ -29,7 +29,9 @@ def test_every_threat_has_a_defence_and_a_test_that_exists() -> None:
 
 
 def test_flags_and_routes_that_are_named_are_there() -> None:
-    flags = "".join((ROOT / "server/ridgeline_server" / name).read_text() for name in ("serving.py", "keys_cli.py"))
+    server = ROOT / "server/ridgeline_server"
+    files = (server / "serving.py", server / "keys_cli.py", ROOT / "bench/experiments/fuzz.py")
+    flags = "".join(file.read_text() for file in files)
     for flag in set(re.findall(r"--([a-z][a-z-]+)", GUIDE)) - {"cacert"}:
         assert flag.replace("-", "_") in flags or f"--{flag}" in flags, flag
 
