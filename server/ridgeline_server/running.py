@@ -23,6 +23,7 @@ from ridgeline_server.engine.fleet import Fleet
 from ridgeline_server.engine.loading import load_models
 from ridgeline_server.engine.repository import Repository
 from ridgeline_server.errors import StartupError
+from ridgeline_server.heap import give_back_large_buffers
 from ridgeline_server.report.cache import CacheMetrics
 from ridgeline_server.report.metrics import Metrics
 from ridgeline_server.report.report import Report
@@ -92,6 +93,7 @@ def run(config: ServerConfig, announce: Callable[[Started], None], log: JsonHand
     Raises StartupError when the server cannot start.
     """
     locks = load_locks(config)
+    give_back_large_buffers()
     _allow_connections()
     tracing = _make_tracing(config)
     try:
