@@ -22,6 +22,7 @@ from ridgeline_server.engine.engine import Engine
 from ridgeline_server.engine.fleet import Fleet
 from ridgeline_server.engine.loading import load_models
 from ridgeline_server.engine.repository import Repository
+from ridgeline_server.engine.turns import Turns
 from ridgeline_server.errors import StartupError
 from ridgeline_server.heap import give_back_large_buffers
 from ridgeline_server.report.cache import CacheMetrics
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ridgeline_server.config import ServerConfig
+    from ridgeline_server.http.ledger import Ledger
     from ridgeline_server.http.server import HttpServer
     from ridgeline_server.logs import JsonHandler
     from ridgeline_server.report.tracing import Tracing
@@ -134,8 +136,9 @@ async def _run(
     repository = None if config.model_repository is None else Repository(config.model_repository)
     if repository is not None and not (locks.keys and locks.keys.has_admin):
         logger.warning("no key is an admin's, so that nobody can load models: RIDGELINE_ADMIN_KEY makes one")
-    engine = Engine(load_models(config, observe), config)
-    fleet = Fleet(engine, config, observe)
+    turns = Turns()
+    engine = Engine(load_models(config, observe, turns), config)
+    fleet = Fleet(engine, config, observe, turns)
     fleet.watch(partial(_record_peaks, engine, report))
     if engine.cache is not None:
         metrics.registry.register(CacheMetrics(engine.cache.counts, config.cache_bytes))
@@ -147,12 +150,17 @@ async def _run(
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, locks.reload)
         starting = asyncio.create_task(fleet.start())
         try:
-            server = stop.server = await _make_server(
-                engine, config, report, metrics, locks, log, tracing, fleet, repository
+            # Its libraries take a quarter of a second to import: the workers load meanwhile.
+            await asyncio.to_thread(import_module, "ridgeline_server.http")
+            from ridgeline_server.http.ledger import make_ledger
+
+            ledger = make_ledger(metrics, locks.keys is not None, log)
+            server = stop.server = _make_server(
+                engine, config, report, metrics, locks, ledger, tracing, fleet, repository
             )
             if stop.is_asked:
                 return
-            rpc = await _start_rpc(engine, config, metrics, locks, tracing, fleet)
+            rpc = await _start_rpc(engine, config, metrics, locks, ledger, tracing, fleet)
             serving = asyncio.create_task(_serve(server, listener, rpc, config.drain_timeout_s))
             try:
                 await asyncio.wait([serving, starting], return_when=asyncio.FIRST_COMPLETED)
@@ -176,19 +184,18 @@ async def _run(
             await _stop(fleet)
 
 
-async def _make_server(
+def _make_server(
     engine: Engine,
     config: ServerConfig,
     report: Report,
     metrics: Metrics,
     locks: Locks,
-    log: JsonHandler | None,
+    ledger: Ledger | None,
     tracing: Tracing | None,
     fleet: Fleet,
     repository: Repository | None,
 ) -> HttpServer:
-    """The HTTP server. Its libraries take a quarter of a second to import: the workers load meanwhile."""
-    await asyncio.to_thread(import_module, "ridgeline_server.http.app")
+    """The HTTP server."""
     from ridgeline_server.http.admin import Administration
     from ridgeline_server.http.app import create_app
     from ridgeline_server.http.server import HttpServer
@@ -200,7 +207,7 @@ async def _make_server(
         report,
         metrics,
         keys=locks.keys,
-        log=log,
+        ledger=ledger,
         tracing=tracing,
         administration=administration,
     )
@@ -208,12 +215,19 @@ async def _make_server(
 
 
 async def _start_rpc(
-    engine: Engine, config: ServerConfig, metrics: Metrics, locks: Locks, tracing: Tracing | None, fleet: Fleet
+    engine: Engine,
+    config: ServerConfig,
+    metrics: Metrics,
+    locks: Locks,
+    ledger: Ledger | None,
+    tracing: Tracing | None,
+    fleet: Fleet,
 ) -> RpcServer | None:
     """The gRPC server, listening; None when it is not asked for. Raises StartupError."""
     if config.grpc_port is None:
         return None
     try:
+        from ridgeline_server.rpc.entrance import Entrance
         from ridgeline_server.rpc.server import RpcServer, credentials_of
         from ridgeline_server.rpc.service import Service
     except ImportError as error:
@@ -224,7 +238,7 @@ async def _start_rpc(
 
     catalog = Catalog(engine)
     fleet.watch(catalog.forget)
-    service = Service(engine, catalog, config, metrics, locks.keys, tracing)
+    service = Service(engine, catalog, config, Entrance(config, metrics, locks.keys, ledger, tracing))
     credentials = None
     if config.tls_cert is not None:
         credentials = credentials_of(config.tls_cert, config.tls_key, config.tls_client_ca)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ridgeline_server.http import create_app
+from ridgeline_server.http.ledger import make_ledger
 from ridgeline_server.logs import JsonHandler
 from ridgeline_server.report import Metrics, Report
 from ridgeline_server.security.key_ring import KeyRing
@@ -41,6 +42,6 @@ class LockedServer(Server):
     ) -> None:
         super().__init__(engine, **config)
         self.report, self.metrics = Report(), Metrics()
-        self.app = create_app(
-            self.engine, self.config, self.report, self.metrics, keys=ring() if keys is None else keys, log=log
-        )
+        ledger = make_ledger(self.metrics, True, log)
+        keys = ring() if keys is None else keys
+        self.app = create_app(self.engine, self.config, self.report, self.metrics, keys=keys, ledger=ledger)

@@ -21,7 +21,7 @@ from rich.logging import RichHandler
 
 from ridgeline_server import logs
 from ridgeline_server.errors import OverloadedError
-from ridgeline_server.http.ledger import MOST_TEXT_BYTES
+from ridgeline_server.http.notes import MOST_TEXT_BYTES
 from ridgeline_server.logs import DiscreetFormatter, JsonHandler, LineWriter, set_up_text
 from ridgeline_server.request import Request
 from ridgeline_server.security.key_file import add_key

@@ -22,15 +22,17 @@ from tests.server.http_fakes import DIM, FakeEngine, embedding_of
 grpc = pytest.importorskip("grpc")
 from ridgeline_server.rpc import intake  # noqa: E402
 from ridgeline_server.rpc import open_inference_pb2 as pb  # noqa: E402
+from ridgeline_server.rpc.entrance import SERVICE, Entrance  # noqa: E402
 from ridgeline_server.rpc.server import RpcServer  # noqa: E402
-from ridgeline_server.rpc.service import SERVICE, Service  # noqa: E402
+from ridgeline_server.rpc.service import Service  # noqa: E402
 
 
 @asynccontextmanager
 async def serving(engine: FakeEngine, metrics: Metrics | None = None) -> AsyncIterator[Any]:
     """A function that calls a method of a server of its own."""
     config = ServerConfig(bundles=(Path("tiny"),), max_body_bytes=100_000)
-    server = RpcServer(Service(engine, Catalog(engine), config, metrics or Metrics()).handler(), config.max_body_bytes)
+    service = Service(engine, Catalog(engine), config, Entrance(config, metrics or Metrics()))
+    server = RpcServer(service.handler(), config.max_body_bytes)
     await server.start("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
 
@@ -146,6 +148,9 @@ async def test_a_client_that_is_gone_before_its_refusal_is_no_failure() -> None:
         def invocation_metadata(self) -> tuple[()]:
             return ()
 
+        def set_trailing_metadata(self, _: object) -> None:
+            """Nobody reads it."""
+
         async def read(self) -> object:
             return grpc.aio.EOF
 
@@ -154,7 +159,7 @@ async def test_a_client_that_is_gone_before_its_refusal_is_no_failure() -> None:
 
     engine, metrics = FakeEngine(), Metrics()
     config = ServerConfig(bundles=(Path("tiny"),))
-    handler = Service(engine, Catalog(engine), config, metrics).handler()
+    handler = Service(engine, Catalog(engine), config, Entrance(config, metrics)).handler()
     call = handler.service(SimpleNamespace(method=f"/{SERVICE}/ServerLive", invocation_metadata=()))
     with pytest.raises(asyncio.CancelledError):
         await call.stream_unary(None, Gone())

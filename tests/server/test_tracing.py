@@ -26,6 +26,7 @@ from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import DeadlineError, ExecutionError, StartupError
 from ridgeline_server.http import create_app
 from ridgeline_server.http.catalog import Catalog
+from ridgeline_server.http.ledger import make_ledger
 from ridgeline_server.report import Metrics, Report
 from ridgeline_server.report.complaints import Complaints
 from ridgeline_server.report.tracing import Told, Tracing, make_tracing
@@ -143,7 +144,9 @@ def ask(
 ) -> Answer:
     """One request through a door that is traced."""
     config = ServerConfig(bundles=(Path("tiny"),))
-    door = create_app(engine or Staged(), config, Report(), Metrics(), tracing=tracing, log=log)
+    metrics = Metrics()
+    ledger = make_ledger(metrics, False, log)
+    door = create_app(engine or Staged(), config, Report(), metrics, tracing=tracing, ledger=ledger)
     method = "POST" if path in ("/v1/embeddings", "/embed") else "GET"
     body = orjson.dumps({"model": "tiny", "input": [SECRET], "inputs": [SECRET]}) if method == "POST" else b""
     given = {"content-type": "application/json", "content-length": str(len(body))} | headers
@@ -373,13 +376,14 @@ def test_without_an_endpoint_no_sdk_is_imported() -> None:
 async def test_grpc_calls_are_traced_too(collector: Collector) -> None:
     grpc = pytest.importorskip("grpc")
     from ridgeline_server.rpc import open_inference_pb2 as pb
+    from ridgeline_server.rpc.entrance import SERVICE, Entrance
     from ridgeline_server.rpc.server import RpcServer
-    from ridgeline_server.rpc.service import SERVICE, Service
+    from ridgeline_server.rpc.service import Service
 
     tracing = make_tracing(collector.url, 1.0, "1")
     engine = Staged(batches=[batch_record()])
     config = ServerConfig(bundles=(Path("tiny"),))
-    service = Service(engine, Catalog(engine), config, Metrics(), tracing=tracing)
+    service = Service(engine, Catalog(engine), config, Entrance(config, Metrics(), tracing=tracing))
     server = RpcServer(service.handler(), config.max_body_bytes)
     await server.start("127.0.0.1", 0)
     tensor = pb.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[1])

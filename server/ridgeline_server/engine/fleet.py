@@ -17,6 +17,7 @@ from ridgeline_server.config import ModelSettings, ServerConfig, config_of
 from ridgeline_server.engine.engine import Engine
 from ridgeline_server.engine.loading import LoadedModel, ReadModel, read_model, warn_of_shared_cores
 from ridgeline_server.engine.model import BatchObserver
+from ridgeline_server.engine.turns import Turns
 from ridgeline_server.errors import ConflictError, LoadError, StartupError, UnavailableError
 from ridgeline_server.request import ModelInfo
 from ridgeline_server.runtimes.base import Plan
@@ -51,7 +52,11 @@ class VersionState:
 class Fleet:
     """Loads, replaces and unloads an engine's models. Lives on the engine's event loop, which nothing here blocks."""
 
-    def __init__(self, engine: Engine, config: ServerConfig, observe: BatchObserver) -> None:
+    def __init__(
+        self, engine: Engine, config: ServerConfig, observe: BatchObserver, turns: Turns | None = None
+    ) -> None:
+        """turns: that the engine's models take"""
+        self._turns = Turns() if turns is None else turns
         self._engine = engine
         self._config = config
         self._observe = observe
@@ -157,7 +162,7 @@ class Fleet:
                 read = await asyncio.to_thread(_read, settings, config)
             except StartupError as error:
                 raise LoadError(f"model '{name}' cannot be loaded: {error}") from error
-            model = read.serve(self._observe, self._versions.get(name, 0) + 1)
+            model = read.serve(self._observe, self._turns, self._versions.get(name, 0) + 1)
             self._take_over_peaks(model)
             await _start(model)
             warn_of_shared_cores(settings, others)

@@ -84,6 +84,7 @@ class Assignment:
     is_started:  the runtime has begun with it; known once it failed or its worker died
     is_crowded:  other sequences waited when it was sent
     predicted_s: seconds that the runtime is expected to take for it
+    beside:      other batches that the replica had when it was sent
     """
 
     id: int
@@ -92,3 +93,4 @@ class Assignment:
     is_started: bool = False
     is_crowded: bool = False
     predicted_s: float = 0.0
+    beside: int = 0

@@ -17,6 +17,7 @@ from ridgeline_server.engine.cost import CostTable, bundle_architecture
 from ridgeline_server.engine.model import BatchObserver, ServedModel
 from ridgeline_server.engine.replica import Replica, ReplicaState
 from ridgeline_server.engine.tokenization import TextTokenizer, TokenizerThreads
+from ridgeline_server.engine.turns import Turns
 from ridgeline_server.errors import StartupError
 from ridgeline_server.request import ModelInfo
 from ridgeline_server.runtimes.base import Plan
@@ -112,8 +113,10 @@ async def _wait_ready(served: ServedModel, replica: Replica) -> None:
         await asyncio.sleep(_POLL_S)
 
 
-def load_models(config: ServerConfig, observe: BatchObserver) -> list[LoadedModel]:
+def load_models(config: ServerConfig, observe: BatchObserver, turns: Turns | None = None) -> list[LoadedModel]:
     """Read, check and plan every model of the configuration.
+
+    turns: that they take with each other, and with models that come later
 
     Raises StartupError when a bundle is absent, damaged or cannot be served as asked.
     """
@@ -128,7 +131,8 @@ def load_models(config: ServerConfig, observe: BatchObserver) -> list[LoadedMode
     for index, model in enumerate(models):
         warn_of_shared_cores(model, models[:index])
         read.append(read_model(model, config_of(config, model, models[:index] + models[index + 1 :])))
-    return [each.serve(observe) for each in read]
+    turns = Turns() if turns is None else turns
+    return [each.serve(observe, turns) for each in read]
 
 
 def warn_of_shared_cores(model: ModelSettings, others: Sequence[ModelSettings]) -> None:
@@ -157,7 +161,7 @@ class ReadModel:
     problem: str | None
     tokenizer: TextTokenizer
 
-    def serve(self, observe: BatchObserver, version: int = 1) -> LoadedModel:
+    def serve(self, observe: BatchObserver, turns: Turns, version: int = 1) -> LoadedModel:
         """The model, whose replicas are to be started; called where the event loop runs."""
         config = self.config
         served = ServedModel(
@@ -169,6 +173,7 @@ class ReadModel:
             backlog=Backlog(config.max_queue_tokens, config.max_queue_s),
             observe=observe,
             version=version,
+            turns=turns,
         )
         threads = max(2, sum(plan.threads for plan in self.plans))
         tokenizer = TokenizerThreads(self.tokenizer, threads)

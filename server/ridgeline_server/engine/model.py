@@ -26,6 +26,7 @@ from ridgeline_server.engine.replica import WORKER_COMMAND, Replica, ReplicaStat
 from ridgeline_server.engine.retries import Retry, judge
 from ridgeline_server.engine.rooflines import Rooflines
 from ridgeline_server.engine.scheduler import Queue, Waiting, make_scheduler
+from ridgeline_server.engine.turns import Turns
 from ridgeline_server.errors import ExecutionError, UnavailableError
 from ridgeline_server.request import BatchRecord, Priority, ReplicaInfo
 from ridgeline_server.runtimes.base import Plan
@@ -61,7 +62,9 @@ class ServedModel:
         observe: BatchObserver,
         worker_command: Sequence[str] = WORKER_COMMAND,
         version: int = 1,
+        turns: Turns | None = None,
     ) -> None:
+        """turns: with the models that it may share CPUs with, None = with none"""
         manifest = bundle.manifest
         self.name = name
         self.version = version
@@ -78,10 +81,11 @@ class ServedModel:
         self._retries: deque[Retry] = deque()
         self._batch_ids = itertools.count(1)
         self._requests = 0
-        self._is_dispatch_due = False
+        self._turns = Turns() if turns is None else turns
         self._is_stopped = False
         pooling = manifest.pooling or "mean"
         self.replicas = [Replica(index, Load(plan, pooling), self, worker_command) for index, plan in enumerate(plans)]
+        self._turns.join(self, plans)
 
     @property
     def is_stopped(self) -> bool:
@@ -167,13 +171,14 @@ class ServedModel:
             self._scheduler.add(entry)
         self._requests += 1
         job.future.add_done_callback(lambda _: self._forget(waiting))
-        self._dispatch_soon()
+        self._turns.soon()
 
     async def stop(self) -> None:
         """End the workers; what is still here gets an error."""
         self._is_stopped = True
         await asyncio.gather(*(replica.stop() for replica in self.replicas))
         self._give_up(self._stopping())
+        self._turns.leave(self)
 
     # Listener of the replicas
 
@@ -183,10 +188,10 @@ class ServedModel:
         make = partial(make_predictor, self.costs, self.bundle, replica.load.plan, replica.peak_flops_per_s)
         self._rooflines.prepare(replica.index, make, self.plan.grid.shapes)
         self.was_ready.set()
-        self._dispatch_soon()
+        self._turns.soon()
 
     def on_silence(self, replica: Replica) -> None:
-        self._dispatch_soon()
+        self._turns.soon()
 
     def on_load_failed(self, replica: Replica, message: str) -> None:
         log.error("model '%s' cannot be loaded: %s", self.name, message)
@@ -196,12 +201,15 @@ class ServedModel:
         batch = self._record(replica, assignment, done)
         for item, answer in zip(assignment.items, done.outputs, strict=True):
             item.job.finish(item.index, answer, batch)
-        self._dispatch_soon()
+        self._turns.soon()
         # On packed graphs, what vectors alone do not answer runs in another way: it says nothing of the usual one.
         if self.plan.pools_as is None or isinstance(done.outputs, np.ndarray):
             self._batch_costs[replica.index].observe(done.shape, done.finished - done.started)
         if assignment.is_crowded:  # others waited: only then does a batch hold what a slot can do
-            self._backlog.observe(batch.real_tokens, done.finished - done.started)
+            # Other models may have had some of the slots meanwhile: these worked nothing off.
+            slots = replica.load.plan.parallel
+            used = min(max(assignment.beside, len(replica.in_flight)) + 1, slots)
+            self._backlog.observe(batch.real_tokens, (done.finished - done.started) * slots / used)
         self._observe(batch)
 
     def on_failed(self, replica: Replica, assignment: Assignment, message: str) -> None:
@@ -220,7 +228,7 @@ class ServedModel:
         for item, error in verdict.failures:
             item.job.fail(error)
         self._retries.extend(verdict.retries)
-        self._dispatch_soon()
+        self._turns.soon()
 
     def _give_up(self, error: Exception) -> None:
         """Answer everything that waits."""
@@ -236,26 +244,30 @@ class ServedModel:
         for entry in waiting:
             self._scheduler.drop(entry)
 
-    def _dispatch_soon(self) -> None:
-        """Dispatch once this turn of the event loop is over, so that all requests of the turn share batches."""
-        if not self._is_dispatch_due:
-            self._is_dispatch_due = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
+    # Member of the turns
 
-    def _dispatch(self) -> None:
-        self._is_dispatch_due = False
-        while (replica := self._next_replica()) is not None:
-            retry = self._next_retry()
-            if retry is not None:
-                if retry.is_alone and replica.in_flight:
-                    return  # it goes out as soon as a replica is empty, before anything else
-                self._retries.popleft()
-                self._send(replica, retry.items, retry.is_alone)
-                continue
+    @property
+    def has_work(self) -> bool:
+        """Whether something waits for a batch."""
+        return bool(self._scheduler.sequences or self._retries)
+
+    def in_flight(self, index: int) -> int:
+        """Batches that the replica of that number has."""
+        return len(self.replicas[index].in_flight)
+
+    def dispatch_one(self) -> float | None:
+        """Send the next batch; its predicted CPU seconds, None when it must wait or nothing waits."""
+        retry = self._next_retry()
+        replica = self._next_replica()
+        if replica is None or not self._turns.allows(self, replica.index):
+            return None
+        if retry is None:
             batch = self._scheduler.next_batch(time.monotonic(), self._batch_costs[replica.index])
-            if not batch:
-                return
-            self._send(replica, [entry.payload for entry in batch], is_alone=False)
+            return self._send(replica, [entry.payload for entry in batch], is_alone=False) if batch else None
+        if retry.is_alone and replica.in_flight:
+            return None  # it goes out as soon as a replica is empty, before anything else
+        self._retries.popleft()
+        return self._send(replica, retry.items, retry.is_alone)
 
     def _next_replica(self) -> Replica | None:
         """The replica that the next batch goes to, None when nothing waits or the batch must wait too."""
@@ -291,18 +303,22 @@ class ServedModel:
             self._retries.popleft()
         return None
 
-    def _send(self, replica: Replica, items: list[Item], is_alone: bool) -> None:
+    def _send(self, replica: Replica, items: list[Item], is_alone: bool) -> float:
+        """Send a batch; its predicted CPU seconds."""
         assignment = Assignment(next(self._batch_ids), items, is_alone, is_crowded=self._scheduler.sequences > 0)
         try:
             batch = pack(assignment.id, [item.tokens for item in items], [item.job.request.readout for item in items])
             shape = self.plan.grid.shape_of(batch.lengths)
             assignment.predicted_s = self._batch_costs[replica.index][shape]
             replica.send(assignment, batch)
+            assignment.beside = len(replica.in_flight) - 1
         except Exception as error:  # no memory, say: these requests fail, and the others go on
             log.exception("model '%s' cannot send a batch", self.name)
             replica.in_flight.pop(assignment.id, None)
             for item in items:
                 item.job.fail(ExecutionError(f"the batch could not be sent: {error}"))
+        plan = replica.load.plan
+        return assignment.predicted_s * plan.threads / plan.parallel
 
     def _record(self, replica: Replica, assignment: Assignment, done: Done) -> BatchRecord:
         plan = replica.load.plan

@@ -28,7 +28,7 @@ from ridgeline_server.http.exchange import (
     Send,
 )
 from ridgeline_server.http.guard import Guard
-from ridgeline_server.http.ledger import Ledger
+from ridgeline_server.http.notes import Notes
 from ridgeline_server.http.waiting import Receive, WaitingRoom
 from ridgeline_server.report import Metrics
 from ridgeline_server.report.history import History
@@ -89,9 +89,9 @@ class Door:
         room: WaitingRoom,
         history: History,
         guard: Guard,
-        ledger: Ledger | None = None,
+        notes: Notes | None = None,
     ) -> None:
-        """ledger: None where there is nothing to note of each request."""
+        """notes: None where there is nothing to note of each request."""
         self.app = app
         self.room = room
         self._admission = Admission(engine, catalog, config, room)
@@ -102,7 +102,7 @@ class Door:
         self._metrics = metrics
         self._history = history
         self._guard = guard
-        self._ledger = ledger
+        self._notes = notes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection scope."""
@@ -136,13 +136,13 @@ class Door:
             await _send(scope, send, status, body, headers + exchange.headers(now))
         except (OSError, RuntimeError):
             status = 499
-        if self._ledger is not None:  # a stranger could have as many requests traced as it likes
-            self._ledger.note(exchange, "other", status, now, is_traced=False)
+        if self._notes is not None:  # a stranger could have as many requests traced as it likes
+            self._notes.note(exchange, "other", status, now, is_traced=False)
         self._metrics.record_request("other", status, now - exchange.received)
 
     def _note(self, exchange: Exchange, path: str, status: int, now: float) -> None:
-        if self._ledger is not None:
-            self._ledger.note(exchange, path, status, now)
+        if self._notes is not None:
+            self._notes.note(exchange, path, status, now)
 
     def _route(self, path: str, exchange: Exchange) -> InferenceRoute | None:
         route = self._exact.get(path)
@@ -199,8 +199,8 @@ class Door:
                 body = await exchange.body(most, self.budget)
             else:
                 body = await read_compressed(exchange, encoding, most, self.budget)
-            if self._ledger is not None:
-                self._ledger.note_body(exchange, body)
+            if self._notes is not None:
+                self._notes.keep_text(exchange, body)
             try:
                 return await route.handler(exchange, body)
             except ReplacedError:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
-import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -13,6 +11,7 @@ from ridgeline_server.errors import RequestError
 from ridgeline_server.http.budget import ByteBudget
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import ClientGoneError, RefusedError
+from ridgeline_server.http.request_ids import request_id
 from ridgeline_server.http.waiting import Receive, Waiter
 from ridgeline_server.report.costs import cost_timing, describe_cost
 from ridgeline_server.report.history import Steps
@@ -28,9 +27,6 @@ Headers = list[tuple[bytes, bytes]]
 
 JSON = (b"content-type", b"application/json")
 OCTETS = (b"content-type", b"application/octet-stream")
-_SANE_ID = re.compile(rb"[A-Za-z0-9._:/@+=-]{1,128}").fullmatch
-# Not a counter: anybody may ask /health, and would read from two ids how many requests came between.
-_random_bits = random.Random().getrandbits
 
 
 class Exchange(Waiter):
@@ -98,10 +94,7 @@ class Exchange(Waiter):
     def request_id(self) -> bytes:
         """The id that the client gave, where it is a sane one, else one that is made here."""
         if not self._request_id:
-            given = self.given.get(b"x-request-id")
-            if given is None or not _SANE_ID(given):
-                given = b"%024x" % _random_bits(96)
-            self._request_id = given
+            self._request_id = request_id(self.given.get(b"x-request-id"))
         return self._request_id
 
     def headers(self, now: float) -> Headers:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI, Response
-from starlette.exceptions import HTTPException
-
 from ridgeline_server.http.errors import Protocol
 from ridgeline_server.http.schemas import Schema, ref
 from ridgeline_server.http.wishes import COST_PLACES, MOST_TIMEOUT_S
@@ -153,25 +150,3 @@ def inference(
             "requestBody": {"required": True, "content": {"application/json": {"schema": ref(request)}}},
         },
     }
-
-
-def add_documented(
-    app: FastAPI, path: str, name: str, summary: str, tags: list[Any], description: dict[str, Any]
-) -> None:
-    """Describe a route that the door answers; FastAPI answers only its wrong methods and empty names."""
-
-    async def unreachable() -> Response:
-        # the door answers every path that names something; what is left is a path with an empty name
-        raise HTTPException(404)
-
-    app.add_api_route(
-        path,
-        unreachable,
-        methods=["POST"],
-        operation_id=name,
-        summary=summary,
-        tags=tags,
-        response_class=Response,
-        response_model=None,
-        **description,
-    )

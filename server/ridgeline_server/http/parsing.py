@@ -119,6 +119,17 @@ def check_ids(ids: list[Any], name: str, param: str) -> None:
         raise InvalidInputError(f"`{name}` holds {quote(misfit)}; token ids are whole numbers", param)
 
 
+def array_of_texts(value: object, name: str, most: int, has_nul: bool) -> list[str]:
+    """An array of one to `most` texts. Raises: InvalidInputError naming the first misfit"""
+    if type(value) is not list:
+        raise InvalidInputError(f"`{name}` is {quote(value)}; give an array of texts", name)
+    check_count(value, name, most)
+    if set(map(type, value)) != {str}:
+        index, misfit = next((i, entry) for i, entry in enumerate(value) if type(entry) is not str)
+        raise InvalidInputError(f"`{name}[{index}]` is {quote(misfit)}; give a text", name)
+    return checked_texts(value, name, has_nul)
+
+
 def checked_texts(texts: list[str], param: str, has_nul: bool) -> list[str]:
     """The texts. Raises: InvalidInputError for an empty one, or one with a NUL character."""
     if not all(texts):

@@ -276,4 +276,4 @@ def test_the_document_tells_that_a_key_is_needed() -> None:
 
 def test_without_keys_and_a_log_nothing_is_noted() -> None:
     door: Any = Server().app
-    assert door._ledger is None
+    assert door._notes is None

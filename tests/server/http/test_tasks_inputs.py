@@ -97,7 +97,7 @@ BAD = [
     (QUERY, ["q"], "inputs", "is an array"),
     (QUERY, {"query": "q", "texts": []}, "inputs.texts", "empty array"),
     (QUERY, {"query": "q", "texts": ["a"] * 4}, "inputs.texts", "may hold 3"),
-    (QUERY, {"query": "q", "texts": ["a", 2]}, "inputs", "`inputs.texts[1]` is 2"),
+    (QUERY, {"query": "q", "texts": ["a", 2]}, "inputs.texts", "`inputs.texts[1]` is 2"),
     (QUERY, {"query": 3, "texts": ["a"]}, "inputs", "`inputs.query` is 3"),
     (SENTENCES, {"source_sentence": "q", "sentences": "a"}, "inputs.sentences", "give an array of texts"),
     (SENTENCES, {"source_sentence": "q", "sentences": ["a", ""]}, "inputs.sentences", "sentences[1]` is an empty"),

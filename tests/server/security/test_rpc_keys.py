@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ridgeline_server.config import ServerConfig
+from ridgeline_server.errors import OverloadedError
 from ridgeline_server.http.catalog import Catalog
 from ridgeline_server.report import Metrics
 from ridgeline_server.security.keys import Limits
@@ -16,8 +17,9 @@ from tests.server.locked import SECRET, ring
 
 grpc = pytest.importorskip("grpc")
 from ridgeline_server.rpc import open_inference_pb2 as pb  # noqa: E402
+from ridgeline_server.rpc.entrance import SERVICE, Entrance  # noqa: E402
 from ridgeline_server.rpc.server import RpcServer  # noqa: E402
-from ridgeline_server.rpc.service import SERVICE, Service  # noqa: E402
+from ridgeline_server.rpc.service import Service  # noqa: E402
 
 METHODS = [method.name for method in pb.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods]
 
@@ -25,7 +27,7 @@ METHODS = [method.name for method in pb.DESCRIPTOR.services_by_name["GRPCInferen
 async def codes(keys: Any, calls: list[tuple[str, Any, dict[str, str]]], engine: FakeEngine) -> list[str]:
     """How each call ends: the name of its status."""
     config = ServerConfig(bundles=(Path("tiny"),))
-    service = Service(engine, Catalog(engine), config, Metrics(), keys)
+    service = Service(engine, Catalog(engine), config, Entrance(config, Metrics(), keys))
     server = RpcServer(service.handler(), config.max_body_bytes)
     await server.start("127.0.0.1", 0)
     ends = []
@@ -63,10 +65,22 @@ async def test_keys_are_taken_as_over_http_and_limited() -> None:
     assert await codes(keys, [*calls, calls[0]], FakeEngine()) == ["OK", "OK", "RESOURCE_EXHAUSTED"]
 
 
+async def test_what_the_server_has_no_room_for_costs_a_key_nothing() -> None:
+    engine = FakeEngine()
+    ask = pb.ModelInferRequest(model_name="tiny")
+    ask.inputs.add(name="text", datatype="BYTES", shape=[1]).contents.bytes_contents.append(b"a")
+    refused = ("ModelInfer", ask, {"x-api-key": SECRET})
+    live = ("ServerLive", pb.ServerLiveRequest(), {"x-api-key": SECRET})
+    engine.fail_with(OverloadedError("full", 1.0))
+    ends = await codes(ring(Limits(requests_per_minute=2)), [refused] * 4 + [live] * 3, engine)
+    assert ends == ["RESOURCE_EXHAUSTED"] * 4 + ["OK", "OK", "RESOURCE_EXHAUSTED"]
+
+
 async def test_nothing_is_read_of_a_call_without_a_key() -> None:
     config = ServerConfig(bundles=(Path("tiny"),))
     engine = FakeEngine()
-    server = RpcServer(Service(engine, Catalog(engine), config, Metrics(), ring()).handler(), config.max_body_bytes)
+    service = Service(engine, Catalog(engine), config, Entrance(config, Metrics(), ring()))
+    server = RpcServer(service.handler(), config.max_body_bytes)
     await server.start("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         call = channel.stream_unary(f"/{SERVICE}/ModelInfer")(timeout=20)  # its message never comes

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import orjson
 from fastapi import FastAPI, Request, Response
 
 from ridgeline_server.http import openapi
+from ridgeline_server.http.adding import Responses, add_route, json_response
 from ridgeline_server.http.admin.handlers import Admin
 from ridgeline_server.http.errors import Protocol
 from ridgeline_server.http.schemas import Schema, ref
@@ -86,19 +86,8 @@ def _add(
     extra: dict[str, Any] | None = None,
 ) -> None:
     async def endpoint(request: Request) -> Response:
-        return Response(orjson.dumps(await handle(request)), media_type="application/json")
+        return json_response(await handle(request))
 
-    responses: dict[int | str, Schema] = {200: openapi.success(schema, summary)}
+    responses: Responses = {200: openapi.success(schema, summary)}
     responses |= {status: openapi.failure(status, Protocol.PLAIN) for status in sorted(failures)}
-    app.add_api_route(
-        path,
-        endpoint,
-        methods=[method],
-        operation_id=f"admin_{handle.__name__}",
-        summary=summary,
-        tags=_TAGS,
-        response_class=Response,
-        response_model=None,
-        responses=responses,
-        openapi_extra=extra,
-    )
+    add_route(app, method, path, endpoint, f"admin_{handle.__name__}", summary, _TAGS, responses, extra)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import orjson
 from fastapi import FastAPI, Request, Response
 
 from ridgeline_server.http import openapi
+from ridgeline_server.http.adding import Responses, add_documented, add_route, json_response
 from ridgeline_server.http.door import InferenceRoute
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import Protocol
@@ -54,24 +54,24 @@ def add_open_inference(app: FastAPI, handlers: OpenInference, engine: Engine, ro
     """Add the routes that are not inference's, and the descriptions of those that are."""
 
     async def live() -> Response:
-        return _json({"live": True})
+        return json_response({"live": True})
 
     async def ready() -> Response:
         is_ready = engine.is_ready() and not room.is_closed
-        return _json({"ready": is_ready}, 200 if is_ready else 503)
+        return json_response({"ready": is_ready}, 200 if is_ready else 503)
 
     async def server() -> Response:
-        return _json(metadata.server_metadata())
+        return json_response(metadata.server_metadata())
 
     async def model_ready(request: Request) -> Response:
         is_ready = handlers.is_model_ready(*_named(request)) and not room.is_closed
-        return _json({"name": request.path_params["name"], "ready": is_ready}, 200 if is_ready else 503)
+        return json_response({"name": request.path_params["name"], "ready": is_ready}, 200 if is_ready else 503)
 
     async def model(request: Request) -> Response:
-        return _json(handlers.model(*_named(request)))
+        return json_response(handlers.model(*_named(request)))
 
     async def index() -> Response:
-        return _json(handlers.index())
+        return json_response(handlers.index())
 
     _add(app, "/v2/health/live", live, "oip_live", "The process is alive", "Live")
     _add(app, "/v2/health/ready", ready, "oip_ready", "Every model has a live replica", "ReadyState", (503,))
@@ -98,7 +98,7 @@ def _named(request: Request) -> tuple[str, str | None]:
 
 def _add_inference(app: FastAPI, path: str, name: str, parameters: list[Schema]) -> None:
     described = openapi.inference(Protocol.PLAIN, "InferRequest", "InferResponse", tuple(parameters), has_raw=False)
-    openapi.add_documented(app, path, name, "Tensors in, tensors out", _TAGS, described)
+    add_documented(app, path, name, "Tensors in, tensors out", _TAGS, described)
 
 
 def _add(
@@ -112,25 +112,10 @@ def _add(
     extra: dict[str, Any] | None = None,
     method: str = "GET",
 ) -> None:
-    responses: dict[int | str, Schema] = {200: openapi.success(schema, summary)}
+    responses: Responses = {200: openapi.success(schema, summary)}
     for status in failures:
         is_state = status == 503
         responses[status] = (
             openapi.success(schema, "It is not") if is_state else openapi.failure(status, Protocol.PLAIN)
         )
-    app.add_api_route(
-        path,
-        endpoint,
-        methods=[method],
-        operation_id=name,
-        summary=summary,
-        tags=_TAGS,
-        response_class=Response,
-        response_model=None,
-        responses=responses,
-        openapi_extra=extra,
-    )
-
-
-def _json(value: object, status: int = 200) -> Response:
-    return Response(orjson.dumps(value), status, media_type="application/json")
+    add_route(app, method, path, endpoint, name, summary, _TAGS, responses, extra)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import orjson
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from ridgeline_server.http import openapi
+from ridgeline_server.http.adding import Responses, add_route, json_response
 from ridgeline_server.http.errors import Protocol, RefusedError
 from ridgeline_server.http.tasks.routes import Tasks, path
 from ridgeline_server.http.tasks.schemas import component
@@ -22,7 +22,7 @@ def add_tasks(app: FastAPI, tasks: Tasks, described: Iterable[Task]) -> None:
     """Add `GET /tasks`, what is said of each task, and the answer to what is no task."""
 
     async def list_tasks() -> Response:
-        return Response(orjson.dumps(tasks.describe()), media_type="application/json")
+        return json_response(tasks.describe())
 
     async def no_task(request: Request) -> Response:
         name = request.path_params["name"]
@@ -30,17 +30,9 @@ def add_tasks(app: FastAPI, tasks: Tasks, described: Iterable[Task]) -> None:
             raise HTTPException(405, headers={"Allow": "POST"})
         raise RefusedError(404, tasks.no_such(name))
 
-    app.add_api_route(
-        "/tasks",
-        list_tasks,
-        methods=["GET"],
-        operation_id="list_tasks",
-        summary="All tasks, and the served models that can do each",
-        tags=_TAGS,
-        response_class=Response,
-        response_model=None,
-        responses={200: openapi.success("TaskList", "The tasks")},
-    )
+    summary = "All tasks, and the served models that can do each"
+    responses: Responses = {200: openapi.success("TaskList", "The tasks")}
+    add_route(app, "GET", "/tasks", list_tasks, "list_tasks", summary, _TAGS, responses)
     for task in described:
         app.add_api_route(
             path(task),

@@ -13,7 +13,14 @@ from typing import Any
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import InvalidInputError
 from ridgeline_server.http.errors import quote
-from ridgeline_server.http.parsing import check_count, check_ids, check_token_ids, checked_texts, inputs_of
+from ridgeline_server.http.parsing import (
+    array_of_texts,
+    check_count,
+    check_ids,
+    check_token_ids,
+    checked_texts,
+    inputs_of,
+)
 from ridgeline_server.http.schemas import IDS, TEXT, Schema
 from ridgeline_server.http.tasks.parameters import unknown_field
 from ridgeline_server.request import ModelInfo
@@ -91,12 +98,7 @@ class _Reader:
         return Question(self._text(question, f"{name}.question"), self._text(context, f"{name}.context"))
 
     def _array(self, value: object, name: str) -> tuple[str, ...]:
-        if type(value) is not list:
-            raise InvalidInputError(f"`{name}` is {quote(value)}; give an array of texts", name)
-        check_count(value, name, self.max_inputs)
-        if set(map(type, value)) != {str}:
-            return tuple(self._text(entry, f"{name}[{index}]") for index, entry in enumerate(value))
-        return tuple(checked_texts(value, name, self.has_nul))
+        return tuple(array_of_texts(value, name, self.max_inputs, self.has_nul))
 
     def _text(self, value: object, name: str) -> str:
         if type(value) is not str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ridgeline_server.errors import InvalidInputError
 from ridgeline_server.http.errors import quote
-from ridgeline_server.http.parsing import check_count, checked_texts, optional_bool, optional_choice
+from ridgeline_server.http.parsing import array_of_texts, checked_texts, optional_bool, optional_choice
 from ridgeline_server.sequences import Reading, Side
 
 _DIRECTIONS = ("right", "Right", "left", "Left")
@@ -68,11 +68,4 @@ def read_text(fields: dict[str, Any], name: str, has_nul: bool, prefix: str = ""
 def read_texts(fields: dict[str, Any], name: str, most: int, has_nul: bool, prefix: str = "") -> list[str]:
     """An array of texts that must be there. Raises: InvalidInputError"""
     value = required(fields, name, "an array of texts", prefix)
-    name = prefix + name
-    if type(value) is not list:
-        raise InvalidInputError(f"`{name}` is {quote(value)}; give an array of texts", name)
-    check_count(value, name, most)
-    if set(map(type, value)) != {str}:
-        index, misfit = next((i, entry) for i, entry in enumerate(value) if type(entry) is not str)
-        raise InvalidInputError(f"`{name}[{index}]` is {quote(misfit)}; give an array of texts", name)
-    return checked_texts(value, name, has_nul)
+    return array_of_texts(value, prefix + name, most, has_nul)

@@ -1,0 +1,159 @@
+"""Whose batch is next, where several models use the same CPUs.
+
+Each model's plan has threads for all the CPUs that it may use. When two of them had batches on all their slots, there
+would be twice as many threads as CPUs: they evict each other's weights from the caches, and share the sequences that
+wait among more and smaller batches. So models that have work take turns: together they run as many batches as the CPUs
+are for, and what waits meanwhile makes the next batch larger.
+
+Nothing is interrupted, so a light model might wait long for a heavy one's batch. Therefore a model that runs nothing
+may start one batch more than the CPUs are for, and goes before models that run something. Among equals the one is next
+that has had the least of the CPUs, by start-time fair queueing (Goyal, Vin and Cheng, 1996): a model that had nothing
+to do saves up nothing. docs/adr/0018 says what that gives and costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ridgeline_server.runtimes.base import Plan
+from ridgeline_server.runtimes.cores import usable_cpus
+
+_ROUNDING = 1e-6
+
+
+class Member(Protocol):
+    """A model that takes turns."""
+
+    @property
+    def has_work(self) -> bool:
+        """Whether something waits for a batch."""
+        ...
+
+    def in_flight(self, index: int) -> int:
+        """Batches that the replica of that number has."""
+        ...
+
+    def dispatch_one(self) -> float | None:
+        """Send the next batch, if `Turns.allows` lets it: its CPU seconds, as predicted. None when none was sent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Rival:
+    """Another model's replica on some of the same CPUs.
+
+    part: share of its CPUs that are the same
+    """
+
+    member: Member
+    index: int
+    plan: Plan
+    part: float
+
+    def is_active(self) -> bool:
+        return self.member.has_work or self.member.in_flight(self.index) > 0
+
+    def busy(self) -> float:
+        """Threads at work on the shared CPUs."""
+        return _busy(self.plan, self.member.in_flight(self.index)) * self.part
+
+
+@dataclass(slots=True)
+class _Standing:
+    """rivals: of each replica; used_s: the finish tag of fair queueing, CPU seconds"""
+
+    plans: Sequence[Plan]
+    rivals: list[list[_Rival]] = field(default_factory=list)
+    used_s: float = 0.0
+
+
+class Turns:
+    """Dispatches the batches of all models. Lives on the event loop."""
+
+    def __init__(self) -> None:
+        self._standings: dict[Member, _Standing] = {}
+        self._now_s = 0.0  # virtual time: the start tag of the last batch
+        self._is_due = False
+
+    def join(self, member: Member, plans: Sequence[Plan]) -> None:
+        """Have a model take turns. plans: of its replicas"""
+        self._standings[member] = _Standing(plans)
+        self._find_rivals()
+
+    def leave(self, member: Member) -> None:
+        """The model has no more batches."""
+        if self._standings.pop(member, None) is not None:
+            self._find_rivals()
+            self.soon()
+
+    def soon(self) -> None:
+        """Dispatch once this turn of the event loop is over, so that all requests of the turn share batches."""
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._dispatch)
+
+    def allows(self, member: Member, index: int) -> bool:
+        """Whether the model may send a batch to its replica of that number now."""
+        standing = self._standings.get(member)
+        if standing is None:
+            return False
+        rivals = [rival for rival in standing.rivals[index] if rival.is_active()]
+        if not rivals:
+            return True
+        plan = standing.plans[index]
+        own = member.in_flight(index)
+        if own >= plan.parallel:  # none is sent ahead while others want the CPUs
+            return False
+        busy = _busy(plan, own) + sum(rival.busy() for rival in rivals)
+        return busy + (_busy(plan, 1) if own else 0.0) <= plan.threads + _ROUNDING
+
+    def _dispatch(self) -> None:
+        self._is_due = False
+        wanting = [member for member in self._standings if member.has_work]
+        while wanting:
+            member = wanting[0] if len(wanting) == 1 else min(wanting, key=self._rank)
+            spent_s = member.dispatch_one()
+            if spent_s is None:
+                wanting.remove(member)
+                continue
+            standing = self._standings[member]
+            self._now_s = max(self._now_s, standing.used_s)
+            standing.used_s = self._now_s + spent_s
+            if not member.has_work:
+                wanting.remove(member)
+
+    def _rank(self, member: Member) -> tuple[bool, float]:
+        standing = self._standings[member]
+        is_running = any(member.in_flight(index) for index in range(len(standing.plans)))
+        return is_running, max(self._now_s, standing.used_s)
+
+    def _find_rivals(self) -> None:
+        for member, standing in self._standings.items():
+            others = [(other, each) for other, each in self._standings.items() if other is not member]
+            standing.rivals = [
+                [
+                    _Rival(other, index, theirs, part)
+                    for other, each in others
+                    for index, theirs in enumerate(each.plans)
+                    if (part := _shared_part(theirs, plan)) > 0
+                ]
+                for plan in standing.plans
+            ]
+
+
+def _busy(plan: Plan, in_flight: int) -> float:
+    """Threads that so many batches keep at work."""
+    return min(in_flight, plan.parallel) * plan.threads / plan.parallel
+
+
+def _shared_part(theirs: Plan, ours: Plan) -> float:
+    """Share of the CPUs of `theirs` that are also those of `ours`; 0 unless both run on CPUs."""
+    if theirs.device.kind != "cpu" or ours.device.kind != "cpu":
+        return 0.0
+    if ours.cores is None:
+        return 1.0
+    cores = theirs.cores or usable_cpus()
+    return len(set(cores) & set(ours.cores)) / len(cores)
