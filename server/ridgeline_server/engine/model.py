@@ -198,10 +198,10 @@ class ServedModel:
         self.load_error = message
 
     def on_done(self, replica: Replica, assignment: Assignment, done: Done) -> None:
+        self._turns.freed(self, replica.index)
         batch = self._record(replica, assignment, done)
         for item, answer in zip(assignment.items, done.outputs, strict=True):
             item.job.finish(item.index, answer, batch)
-        self._turns.soon()
         # On packed graphs, what vectors alone do not answer runs in another way: it says nothing of the usual one.
         if self.plan.pools_as is None or isinstance(done.outputs, np.ndarray):
             self._batch_costs[replica.index].observe(done.shape, done.finished - done.started)

@@ -93,7 +93,18 @@ class Turns:
         """Dispatch once this turn of the event loop is over, so that all requests of the turn share batches."""
         if not self._is_due:
             self._is_due = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
+            asyncio.get_running_loop().call_soon(self._dispatch_soon)
+
+    def freed(self, member: Member, index: int) -> None:
+        """A batch of the model's replica of that number has ended.
+
+        Where others want the CPUs no batch was sent ahead, so that the next one goes out before the answers do.
+        """
+        standing = self._standings.get(member)
+        if standing is not None and any(rival.is_active() for rival in standing.rivals[index]):
+            self._dispatch()
+        else:
+            self.soon()
 
     def allows(self, member: Member, index: int) -> bool:
         """Whether the model may send a batch to its replica of that number now."""
@@ -110,8 +121,11 @@ class Turns:
         busy = _busy(plan, own) + sum(rival.busy() for rival in rivals)
         return busy + (_busy(plan, 1) if own else 0.0) <= plan.threads + _ROUNDING
 
-    def _dispatch(self) -> None:
+    def _dispatch_soon(self) -> None:
         self._is_due = False
+        self._dispatch()
+
+    def _dispatch(self) -> None:
         wanting = [member for member in self._standings if member.has_work]
         while wanting:
             member = wanting[0] if len(wanting) == 1 else min(wanting, key=self._rank)
