@@ -1,7 +1,9 @@
 """Tasks and models at once against the same work done separately, on one server.
 
-The work is a fixed number of requests of each task of each model. Separately: one task after the other, all connections
-on it. Mixed: all requests shuffled, over as many connections. Both in each round, the one first that was second before.
+The work is a fixed number of requests of each task of each model. Separately: one task after the other, each over so
+many connections. Mixed: all requests shuffled, over the connections of all tasks together, since each one's clients
+stay when others come. Squeezed: the same over no more connections than a single task had, so that the queue of each
+model is shorter than it was alone, and its batches smaller. All ways in each round, in turns of who goes first.
 """
 
 from __future__ import annotations
@@ -25,21 +27,31 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SHARE = 0.9
-_SEPARATELY, _MIXED = "separately", "mixed"
+_SEPARATELY, _MIXED, _SQUEEZED = _WAYS = ("separately", "mixed", "squeezed")
+_COLOURS = dict(zip(_WAYS, (drawing.GREY, drawing.BLUE, drawing.GREEN), strict=True))
 
 
 def summary(parts: Sequence[Part], rounds: Sequence[Mapping[str, Run]]) -> dict[str, Any]:
     """The figures of all rounds; percentiles are of the requests of all rounds together."""
-    ratios = [each[_SEPARATELY].seconds / each[_MIXED].seconds for each in rounds]
     return {
-        "ratio": asdict(markdown.spread_of(ratios)),
+        "ratios": {
+            way: asdict(markdown.spread_of([each[_SEPARATELY].seconds / each[way].seconds for each in rounds]))
+            for way in (_MIXED, _SQUEEZED)
+        },
         "rounds": [
-            {way: {"seconds": run.seconds, "cpu_s": _cpu(run), "errors": _errors(run)} for way, run in each.items()}
-            | {"ratio": ratio}
-            for each, ratio in zip(rounds, ratios, strict=True)
+            {
+                way: {
+                    "seconds": run.seconds,
+                    "cpu_s": _cpu(run),
+                    "errors": _errors(run),
+                    "ratio": each[_SEPARATELY].seconds / run.seconds,
+                }
+                for way, run in each.items()
+            }
+            for each in rounds
         ],
         "errors": sum(_errors(run) for each in rounds for run in each.values()),
-        "all": {way: _rates([run.done for run in _of(rounds, way)], _of(rounds, way)) for way in (_SEPARATELY, _MIXED)},
+        "all": {way: _rates([run.done for run in _of(rounds, way)], _of(rounds, way)) for way in _WAYS},
         "parts": [
             {
                 "model": part.model,
@@ -49,7 +61,7 @@ def summary(parts: Sequence[Part], rounds: Sequence[Mapping[str, Run]]) -> dict[
                     way: _rates(
                         [[run.done[index]] for run in _of(rounds, way)], [run.done[index] for run in _of(rounds, way)]
                     )
-                    for way in (_SEPARATELY, _MIXED)
+                    for way in _WAYS
                 },
             }
             for index, part in enumerate(parts)
@@ -88,7 +100,9 @@ def _rates(groups: Sequence[Sequence[fixed_work.Done]], timed: Sequence[Run | fi
 def verdicts(figures: Mapping[str, Any]) -> list[Verdict]:
     """The targets."""
     return [
-        at_least("time separately / time mixed (median of the rounds)", figures["ratio"]["median"], _SHARE),
+        at_least(f"time separately / time {way} (median of the rounds)", figures["ratios"][way]["median"], _SHARE)
+        for way in (_MIXED, _SQUEEZED)
+    ] + [
         at_most("requests that got no 200", figures["errors"], 0),
     ]
 
@@ -97,7 +111,7 @@ def tables(figures: Mapping[str, Any]) -> list[str | markdown.Table]:
     """As Markdown shows them."""
     rows = []
     for part in [*figures["parts"], {"model": "all", "task": "", "requests": "", **figures["all"]}]:
-        for way in (_SEPARATELY, _MIXED):
+        for way in _WAYS:
             told = part[way]
             name = f"{part['model']}: {part['task']}".rstrip(": ")
             # A mixed task has no time of its own.
@@ -108,44 +122,52 @@ def tables(figures: Mapping[str, Any]) -> list[str | markdown.Table]:
             rows.append([name, str(part["requests"]), way, *speed, *latency])
     cpu = []
     for number, each in enumerate(figures["rounds"], 1):
-        for way in (_SEPARATELY, _MIXED):
-            shares = [f"{each[way]['cpu_s'][name]:.2f}" for name in ("server", "workers", "generator")]
-            cpu.append([str(number), way, f"{each[way]['seconds']:.2f}", *shares, f"{each['ratio']:.3f}"])
+        for way in _WAYS:
+            told = each[way]
+            shares = [f"{told['cpu_s'][name]:.2f}" for name in ("server", "workers", "generator")]
+            cpu.append([str(number), way, f"{told['seconds']:.2f}", *shares, f"{told['ratio']:.3f}"])
+    ratios = [f"time separately / time {way}: {markdown.Spread(**told)}" for way, told in figures["ratios"].items()]
     return [
-        f"Time separately / time mixed: {markdown.Spread(**figures['ratio'])}, median and range of "
-        f"{len(figures['rounds'])} rounds. {figures['errors']} errors.",
+        f"{'; '.join(ratios).capitalize()}: median and range of {len(figures['rounds'])} rounds. "
+        f"{figures['errors']} errors.",
         markdown.Table(("work", "requests", "done", "seconds", "requests/s", "tokens/s", "p50 [ms]", "p99 [ms]"), rows),
         markdown.Table(
-            ("round", "done", "seconds", "CPU server [s]", "workers [s]", "generator [s]", "separately / mixed"), cpu
+            ("round", "done", "seconds", "CPU server [s]", "workers [s]", "generator [s]", "separately / this"), cpu
         ),
     ]
 
 
 def draw(figures: Mapping[str, Any]) -> Figure:
-    """Left: seconds of each round, separately stacked by part, and mixed. Right: p99 of each part, both ways."""
-    spread = figures["ratio"]
-    title = f"Mixed tasks and models: {spread['median']:.2f} of the throughput of the same work done separately"
+    """Left: seconds of each round. Right: p99 of each part. All ways."""
+    share = figures["ratios"][_MIXED]["median"]
+    title = f"Mixed tasks and models: {share:.2f} of the throughput of the same work done separately"
     figure, (left, right) = drawing.canvas(title, 2)
     numbers = np.arange(len(figures["rounds"]))
-    for offset, way, colour in ((-0.2, _SEPARATELY, drawing.GREY), (0.2, _MIXED, drawing.BLUE)):
-        left.bar(numbers + offset, [each[way]["seconds"] for each in figures["rounds"]], 0.4, color=colour, label=way)
-    most = max(each[way]["seconds"] for each in figures["rounds"] for way in (_SEPARATELY, _MIXED))
+    offsets = dict(zip(_WAYS, (-0.27, 0.0, 0.27), strict=True))
+    for way, offset in offsets.items():
+        heights = [each[way]["seconds"] for each in figures["rounds"]]
+        left.bar(numbers + offset, heights, 0.26, color=_COLOURS[way], label=way)
+    most = max(each[way]["seconds"] for each in figures["rounds"] for way in _WAYS)
     for number, each in enumerate(figures["rounds"]):
-        left.annotate(f"{each['ratio']:.2f}", (number, most * 1.03), ha="center", fontsize=9)
+        for way in (_MIXED, _SQUEEZED):
+            place = (number + offsets[way], each[way]["seconds"] + 0.01 * most)
+            left.annotate(f"{each[way]['ratio']:.2f}", place, ha="center", fontsize=7)
     left.set_ylim(0, 1.3 * most)
     left.set_xticks(numbers, [str(number + 1) for number in numbers])
     left.set_xlabel("round")
-    left.set_title("Seconds of the same work; above: separately / mixed")
-    left.legend(loc="upper left", frameon=False, ncols=2)
+    left.set_title("Seconds of the same work; above: separately / this")
+    left.legend(loc="upper left", frameon=False, ncols=3)
     names = [f"{part['model']}\n{part['task']}" for part in figures["parts"]]
     places = np.arange(len(names))
-    for offset, way, colour in ((-0.2, _SEPARATELY, drawing.GREY), (0.2, _MIXED, drawing.BLUE)):
-        right.barh(places + offset, [1e3 * (part[way]["p99_s"] or 0) for part in figures["parts"]], 0.4, color=colour)
+    for way, offset in offsets.items():
+        p99s = [1e3 * (part[way]["p99_s"] or 0) for part in figures["parts"]]
+        right.barh(places + offset, p99s, 0.26, color=_COLOURS[way])
         p50s = [1e3 * (part[way]["p50_s"] or 0) for part in figures["parts"]]
-        right.plot(p50s, places + offset, "|", color="black", markersize=9, label=None if offset > 0 else "median")
+        label = "median" if way == _SEPARATELY else None
+        right.plot(p50s, places + offset, "|", color="black", markersize=7, label=label)
     right.set_yticks(places, names, fontsize=7)
     right.invert_yaxis()
-    right.set_title("p99 of each task, the same number of connections [ms]")
+    right.set_title("p99 of each task [ms]; mixed has the connections of all")
     right.legend(loc="lower right", frameon=False)
     return figure
 
@@ -155,7 +177,7 @@ def main() -> int:
     parser.add_argument("others", type=Path, nargs="*", help="more bundles to serve")
     parser.add_argument("--tasks", default="", help="names of GET /tasks with commas between; all without it")
     parser.add_argument("--first-tasks", action="store_true", help="of each bundle only the first of its tasks")
-    parser.add_argument("--connections", type=int, default=32, help="at once, separately and mixed")
+    parser.add_argument("--connections", type=int, default=32, help="of each task")
     parser.add_argument("--seconds", type=float, default=1.5, help="of work of each task, by itself")
     parser.add_argument("--rounds", type=int, default=2, help="times that the work is done, both ways")
     parser.add_argument("--count", type=int, default=3000, help="texts")
@@ -171,12 +193,13 @@ def main() -> int:
         works = calibrate(server, parts, texts, arguments.connections, arguments.seconds)
         for number in range(arguments.rounds):
             found = {}
-            for way in (_SEPARATELY, _MIXED) if number % 2 == 0 else (_MIXED, _SEPARATELY):
+            for way in _WAYS if number % 2 == 0 else reversed(_WAYS):
                 say(f"round {number + 1}, {way}")
-                if way == _MIXED:
-                    found[way] = run_mixed(server, works, arguments.connections, number)
+                connections = arguments.connections * (len(works) if way == _MIXED else 1)
+                if way == _SEPARATELY:
+                    found[way] = run_separately(server, works, connections, number)
                 else:
-                    found[way] = run_separately(server, works, arguments.connections, number)
+                    found[way] = run_mixed(server, works, connections, number)
             rounds.append(found)
         said = server.said()
     figures = summary(parts, rounds)
