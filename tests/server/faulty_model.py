@@ -17,6 +17,7 @@ import numpy as np
 from ridgeline_server.engine.backlog import Backlog
 from ridgeline_server.engine.job import Item, Job
 from ridgeline_server.engine.model import ServedModel
+from ridgeline_server.engine.turns import Turns
 from ridgeline_server.request import BatchRecord, Instants, Request
 from ridgeline_server.runtimes.base import Plan
 from ridgeline_server.runtimes.grid import make_grid
@@ -61,6 +62,7 @@ async def served(
     plans: Sequence[Plan],
     observe: Callable[[BatchRecord], None] = lambda record: None,
     command: Sequence[str] = WORKER,
+    turns: Turns | None = None,
 ) -> AsyncIterator[ServedModel]:
     bundle: Any = SimpleNamespace(manifest=SimpleNamespace(pooling="mean"))
     costs: Any = Costs()
@@ -73,6 +75,7 @@ async def served(
         backlog=Backlog(10_000, 60.0),
         observe=observe,
         worker_command=command,
+        turns=turns,
     )
     for replica in model.replicas:
         replica.start()

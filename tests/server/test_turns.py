@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import statistics
 from dataclasses import replace
 
 import pytest
 
 from ridgeline_server.engine import turns as module
+from ridgeline_server.engine.backlog import Backlog
 from ridgeline_server.engine.turns import Turns
+from ridgeline_server.request import BatchRecord
 from ridgeline_server.runtimes.base import Plan
 from ridgeline_server.runtimes.devices import Device
-from tests.server.faulty_model import plan
+from tests.server.faulty_model import answer, plan, served, submit
+from tests.server.faulty_worker import SLOW_S
 
 TWO = replace(plan(), threads=2, concurrency=2)
 WHOLE = replace(plan(), threads=2, concurrency=1)
+LAGGING = replace(TWO, variant="lagging")  # each of its batches takes SLOW_S
 
 
 @pytest.fixture(autouse=True)
@@ -185,3 +191,38 @@ async def test_models_that_leave_are_waited_for_no_more() -> None:
     await settle(turns)
     assert first.running == [3]
     assert not turns.allows(second, 0)
+
+
+def most_at_once(records: list[BatchRecord]) -> int:
+    ends = sorted([(each.started, 1) for each in records] + [(each.finished, -1) for each in records])
+    return max(itertools.accumulate(change for _, change in ends))
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+async def test_workers_of_two_models_run_what_the_cpus_are_for(is_shared: bool) -> None:
+    records: list[BatchRecord] = []
+    turns = Turns() if is_shared else None
+    async with (
+        served([LAGGING], records.append, turns=turns) as first,
+        served([LAGGING], records.append, turns=turns) as second,
+    ):
+        await asyncio.gather(first.was_ready.wait(), second.was_ready.wait())
+        answers = [answer(submit(model, [number] * 60)) for number in range(1, 25) for model in (first, second)]
+        assert await asyncio.gather(*answers) == [[pytest.approx(number)] for number in range(1, 25) for _ in range(2)]
+    assert len(records) >= 8
+    assert most_at_once(records) in ((2, 3) if is_shared else (4,))
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+async def test_the_wait_for_a_model_counts_the_slots_that_it_has(
+    is_shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    observed: dict[Backlog, list[float]] = {}
+    monkeypatch.setattr(Backlog, "__hash__", object.__hash__)
+    monkeypatch.setattr(Backlog, "observe", lambda self, _, busy_s: observed.setdefault(self, []).append(busy_s))
+    turns = Turns() if is_shared else None
+    async with served([LAGGING], turns=turns) as first, served([LAGGING], turns=turns) as second:
+        await asyncio.gather(first.was_ready.wait(), second.was_ready.wait())
+        await asyncio.gather(*(answer(submit(model, [1] * 60)) for _ in range(32) for model in (first, second)))
+    for seconds in observed.values():  # one slot of two works off half as much
+        assert statistics.median(seconds) == pytest.approx(2 * SLOW_S if is_shared else SLOW_S, rel=0.3)

@@ -198,6 +198,8 @@ class ServedModel:
         self.load_error = message
 
     def on_done(self, replica: Replica, assignment: Assignment, done: Done) -> None:
+        slots = replica.load.plan.parallel
+        used = min(max(assignment.beside, len(replica.in_flight)) + 1, slots)
         self._turns.freed(self, replica.index)
         batch = self._record(replica, assignment, done)
         for item, answer in zip(assignment.items, done.outputs, strict=True):
@@ -207,8 +209,6 @@ class ServedModel:
             self._batch_costs[replica.index].observe(done.shape, done.finished - done.started)
         if assignment.is_crowded:  # others waited: only then does a batch hold what a slot can do
             # Other models may have had some of the slots meanwhile: these worked nothing off.
-            slots = replica.load.plan.parallel
-            used = min(max(assignment.beside, len(replica.in_flight)) + 1, slots)
             self._backlog.observe(batch.real_tokens, (done.finished - done.started) * slots / used)
         self._observe(batch)
 

@@ -5,10 +5,11 @@ would be twice as many threads as CPUs: they evict each other's weights from the
 wait among more and smaller batches. So models that have work take turns: together they run as many batches as the CPUs
 are for, and what waits meanwhile makes the next batch larger.
 
-Nothing is interrupted, so a light model might wait long for a heavy one's batch. Therefore a model that runs nothing
-may start one batch more than the CPUs are for, and goes before models that run something. Among equals the one is next
-that has had the least of the CPUs, by start-time fair queueing (Goyal, Vin and Cheng, 1996): a model that had nothing
-to do saves up nothing. docs/adr/0018 says what that gives and costs.
+Nothing is interrupted, so a light model might wait long for a heavy one's batch. Therefore a model that runs nothing,
+or that has had clearly less of the CPUs than the others, may start one batch more than the CPUs are for; who runs
+nothing goes first. Among equals the one is next that has had the least, by start-time fair queueing (Goyal, Vin and
+Cheng, 1996), in which a model that has little to do saves up a few batches' time. docs/adr/0018 says what that gives
+and costs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from ridgeline_server.runtimes.base import Plan
 from ridgeline_server.runtimes.cores import usable_cpus
 
 _ROUNDING = 1e-6
+# CPU seconds, and batches of the slowest model, by which one must be behind the others to start one batch more.
+_CLEARLY_S = 0.05
+_CLEARLY_BATCHES = 2
 
 
 class Member(Protocol):
@@ -63,11 +67,17 @@ class _Rival:
 
 @dataclass(slots=True)
 class _Standing:
-    """rivals: of each replica; used_s: the finish tag of fair queueing, CPU seconds"""
+    """How a model stands.
+
+    rivals: of each replica
+    used_s: the finish tag of fair queueing, CPU seconds
+    last_s: CPU seconds of its last batch
+    """
 
     plans: Sequence[Plan]
     rivals: list[list[_Rival]] = field(default_factory=list)
     used_s: float = 0.0
+    last_s: float = 0.0
 
 
 class Turns:
@@ -75,7 +85,8 @@ class Turns:
 
     def __init__(self) -> None:
         self._standings: dict[Member, _Standing] = {}
-        self._now_s = 0.0  # virtual time: the start tag of the last batch
+        self._now_s = 0.0  # virtual time: the latest start tag of a batch
+        self._clearly_s = _CLEARLY_S
         self._is_due = False
 
     def join(self, member: Member, plans: Sequence[Plan]) -> None:
@@ -119,7 +130,18 @@ class Turns:
         if own >= plan.parallel:  # none is sent ahead while others want the CPUs
             return False
         busy = _busy(plan, own) + sum(rival.busy() for rival in rivals)
-        return busy + (_busy(plan, 1) if own else 0.0) <= plan.threads + _ROUNDING
+        is_let_in = not own or self._is_behind(standing, rivals)
+        return busy + (0.0 if is_let_in else _busy(plan, 1)) <= plan.threads + _ROUNDING
+
+    def _is_behind(self, standing: _Standing, rivals: Sequence[_Rival]) -> bool:
+        """Whether a model has had clearly less of the CPUs than all others that want them."""
+        wanting = [self._standings[rival.member] for rival in rivals if rival.member.has_work]
+        least_s = min(map(self._start_s, wanting), default=self._now_s)
+        return self._start_s(standing) + self._clearly_s <= least_s
+
+    def _start_s(self, standing: _Standing) -> float:
+        """Start tag of a model's next batch: it may have saved up twice of what is clearly less."""
+        return max(self._now_s - 2 * self._clearly_s, standing.used_s)
 
     def _dispatch_soon(self) -> None:
         self._is_due = False
@@ -134,15 +156,19 @@ class Turns:
                 wanting.remove(member)
                 continue
             standing = self._standings[member]
-            self._now_s = max(self._now_s, standing.used_s)
-            standing.used_s = self._now_s + spent_s
+            start_s = self._start_s(standing)
+            self._now_s = max(self._now_s, start_s)
+            standing.used_s = start_s + spent_s
+            standing.last_s = spent_s
+            slowest_s = max(each.last_s for each in self._standings.values())
+            self._clearly_s = max(_CLEARLY_S, _CLEARLY_BATCHES * slowest_s)
             if not member.has_work:
                 wanting.remove(member)
 
     def _rank(self, member: Member) -> tuple[bool, float]:
         standing = self._standings[member]
         is_running = any(member.in_flight(index) for index in range(len(standing.plans)))
-        return is_running, max(self._now_s, standing.used_s)
+        return is_running, self._start_s(standing)
 
     def _find_rivals(self) -> None:
         for member, standing in self._standings.items():

@@ -18,7 +18,7 @@ from ridgeline_server.http.admin import ADMIN_SCHEMAS, Admin, Administration, ad
 from ridgeline_server.http.catalog import Catalog
 from ridgeline_server.http.cors import make_cors
 from ridgeline_server.http.descriptions import add_openai, add_operations, add_rerank, add_tei
-from ridgeline_server.http.door import Door, InferenceRoute, protocol_of
+from ridgeline_server.http.door import Door
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import Protocol, RefusedError, answer, quote
 from ridgeline_server.http.guard import Guard, describe_keys
@@ -32,6 +32,7 @@ from ridgeline_server.http.pages.routes import add_dashboard
 from ridgeline_server.http.pipeline import Pipeline, model_routes
 from ridgeline_server.http.rerank import Rerank
 from ridgeline_server.http.rerank_schemas import RERANK_SCHEMAS
+from ridgeline_server.http.routing import InferenceRoute, protocol_of
 from ridgeline_server.http.schemas import SCHEMAS, Schema
 from ridgeline_server.http.tasks.document import add_tasks
 from ridgeline_server.http.tasks.routes import Tasks

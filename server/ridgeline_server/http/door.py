@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import ReplacedError, RequestError
-from ridgeline_server.http.admission import Admission, CheckMedia, check_json
+from ridgeline_server.http.admission import Admission
 from ridgeline_server.http.catalog import Catalog
 from ridgeline_server.http.connection import REPLY
 from ridgeline_server.http.decompression import content_encoding, read_compressed
@@ -29,47 +26,17 @@ from ridgeline_server.http.exchange import (
 )
 from ridgeline_server.http.guard import Guard
 from ridgeline_server.http.notes import Notes
+from ridgeline_server.http.pace import Pace
+from ridgeline_server.http.routing import InferenceRoute, Routes, protocol_of
 from ridgeline_server.http.waiting import Receive, WaitingRoom
 from ridgeline_server.report import Metrics
 from ridgeline_server.report.history import History
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[Exchange, bytes], Awaitable[tuple[bytes, Headers]]]
-_TEI_PATHS = (
-    "/decode",
-    "/embed",
-    "/info",
-    "/invocations",
-    "/models/",
-    "/predict",
-    "/rerank",
-    "/similarity",
-    "/tokenize",
-)
-_RERANK_PATHS = ("/v1/rerank", "/v2/rerank")
 _REFUSALS = frozenset({413, 415, 429, 503})
-
-
-@dataclass(frozen=True, slots=True)
-class InferenceRoute:
-    """A route that the door answers itself: POST, JSON in, an answer out.
-
-    path:    template; `{name}` captures a model's name: the rest of a path up to what follows it
-    handler: exchange, body → body and headers of a 200
-    is_model_in_path: whether the path alone tells the model: `{name}`, or the first one where there is no name
-    check_media: raises RefusedError for headers of a body that it does not take
-    """
-
-    path: str
-    protocol: Protocol
-    handler: Handler
-    is_model_in_path: bool
-    check_media: CheckMedia = check_json
-
-    def pattern(self) -> re.Pattern[str]:
-        """The template as a regular expression."""
-        return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(self.path)))
+# Those that clients can ask for as fast as they are given.
+_PACED = frozenset({401, 403, 421, 429, 503})
 
 
 class Door:
@@ -97,12 +64,12 @@ class Door:
         self._admission = Admission(engine, catalog, config, room)
         self._catalog = catalog
         self.budget = self._admission.budget
-        self._exact = {route.path: route for route in routes if "{" not in route.path}
-        self._patterns = [(route.pattern().fullmatch, route) for route in routes if "{" in route.path]
+        self._routes = Routes(routes)
         self._metrics = metrics
         self._history = history
         self._guard = guard
         self._notes = notes
+        self._pace = Pace()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection scope."""
@@ -113,7 +80,7 @@ class Door:
         try:
             preflight = self._guard.check(exchange, scope)
         except Exception as error:
-            route = self._route(scope["path"], exchange) if scope["method"] == "POST" else None
+            route = self._routes.find(scope["path"], exchange) if scope["method"] == "POST" else None
             failure = _failure(error, protocol_of(scope["path"]) if route is None else route.protocol)
             await self._turn_away(exchange, scope, send, *failure)
             return
@@ -121,7 +88,7 @@ class Door:
             await self._turn_away(exchange, scope, send, 200, b"", preflight)
             return
         if scope["method"] == "POST":
-            route = self._route(scope["path"], exchange)
+            route = self._routes.find(scope["path"], exchange)
             if route is not None:
                 await self._infer(route, exchange, scope, send)
                 return
@@ -131,6 +98,7 @@ class Door:
         self, exchange: Exchange, scope: Scope, send: Send, status: int, body: bytes, headers: Headers
     ) -> None:
         """Answer what the guard did not let in, whatever its path is."""
+        await self._keep_pace(exchange, status)
         now = time.monotonic()
         try:
             await _send(scope, send, status, body, headers + exchange.headers(now))
@@ -140,19 +108,20 @@ class Door:
             self._notes.note(exchange, "other", status, now, is_traced=False)
         self._metrics.record_request("other", status, now - exchange.received)
 
+    async def _keep_pace(self, exchange: Exchange, status: int) -> None:
+        """Let a refusal wait for its turn, and hold nothing meanwhile."""
+        if status in _PACED and not self.room.is_closed:
+            self._give_back(exchange)
+            await self._pace.wait(exchange)
+
+    def _give_back(self, exchange: Exchange) -> None:
+        if exchange.held_bytes:
+            self.budget.give_back(exchange.held_bytes)
+            exchange.held_bytes = 0
+
     def _note(self, exchange: Exchange, path: str, status: int, now: float) -> None:
         if self._notes is not None:
             self._notes.note(exchange, path, status, now)
-
-    def _route(self, path: str, exchange: Exchange) -> InferenceRoute | None:
-        route = self._exact.get(path)
-        if route is None:
-            for match, candidate in self._patterns:
-                found = match(path)
-                if found is not None:
-                    exchange.params = found.groupdict()
-                    return candidate
-        return route
 
     async def _infer(self, route: InferenceRoute, exchange: Exchange, scope: Scope, send: Send) -> None:
         status = 200
@@ -169,14 +138,14 @@ class Door:
             except Exception as error:
                 status, body, headers = _failure(error, route.protocol)
             _settle(exchange, status)
+            await self._keep_pace(exchange, status)
             now = time.monotonic()
             try:
                 await _send(scope, send, status, body, headers + exchange.headers(now))
             except (OSError, RuntimeError):  # uvloop's word for a transport that the client has closed
                 status = 499
         finally:
-            if exchange.held_bytes:
-                self.budget.give_back(exchange.held_bytes)
+            self._give_back(exchange)
         self._note(exchange, route.path, status, now)
         result = exchange.result
         if result is None:
@@ -243,15 +212,6 @@ class Door:
         now = time.monotonic()
         self._note(exchange, path, status, now)
         self._metrics.record_request(path, status, now - exchange.received)
-
-
-def protocol_of(path: str) -> Protocol:
-    """Whose error shape answers under the path have."""
-    if path in _RERANK_PATHS:
-        return Protocol.RERANK
-    if path.startswith("/v1/"):
-        return Protocol.OPENAI
-    return Protocol.TEI if path.startswith(_TEI_PATHS) else Protocol.PLAIN
 
 
 def _settle(exchange: Exchange, status: int) -> None:

@@ -17,11 +17,11 @@ from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import InvalidInputError
 from ridgeline_server.http.asking import ask, write_json
 from ridgeline_server.http.catalog import Catalog
-from ridgeline_server.http.door import InferenceRoute
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import Protocol, WrongModelError, quote
 from ridgeline_server.http.exchange import JSON, Exchange
 from ridgeline_server.http.parsing import json_object, optional_object
+from ridgeline_server.http.routing import InferenceRoute
 from ridgeline_server.http.tasks import inputs, parameters
 from ridgeline_server.http.tei.embeddings import EMBED_OPTIONS
 from ridgeline_server.http.tei.handlers import NUL, Answer

@@ -23,6 +23,7 @@ from ridgeline_server.errors import (
 from ridgeline_server.http.asking import beside_loop
 from ridgeline_server.http.errors import retry_after, shorten
 from ridgeline_server.http.ledger import Ledger
+from ridgeline_server.http.pace import Pace
 from ridgeline_server.report.metrics import Metrics
 from ridgeline_server.report.timings import phases
 from ridgeline_server.rpc.intake import Intake
@@ -59,6 +60,8 @@ _STATUSES = {
     grpc.StatusCode.UNAVAILABLE: 503,
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
+# Those that clients can ask for as fast as they are given.
+_PACED = frozenset({401, 429, 503})
 # Clients whose time is over hang up by their own clock, before it is over here.
 _SKEW_S = 0.1
 Call = Callable[[Any, Any, Visit], Awaitable[Any]]
@@ -81,6 +84,7 @@ class Entrance:
         self._ledger = ledger
         self._tracing = tracing
         self._intake = Intake(config.max_queue_bytes, config.max_body_bytes)
+        self._pace = Pace()
 
     def guard(self, name: str, call: Call, kind: Any) -> Callable[[Any, Any], Awaitable[Any]]:
         """The method behind the entrance. kind: of its message"""
@@ -132,8 +136,7 @@ class Entrance:
             )
         return caller
 
-    @staticmethod
-    async def _refuse(visit: Visit, error: RequestError) -> None:
+    async def _refuse(self, visit: Visit, error: RequestError) -> None:
         """End a call with the error's status; the server being full costs its key nothing."""
         visit.code = next(code for kind, code in _CODES if isinstance(error, kind))
         visit.status = _STATUSES.get(visit.code, 500)
@@ -144,6 +147,8 @@ class Entrance:
             visit.context.set_trailing_metadata((("x-request-id", visit.request_id), after))
             if visit.is_counted and visit.caller is not None:
                 visit.caller.allowance.give_back()
+        if visit.status in _PACED:
+            await self._pace.wait()
         await _abort(visit.context, visit.code, shorten(str(error)))
 
     def _note(self, visit: Visit, now: float, is_inference: bool) -> None:

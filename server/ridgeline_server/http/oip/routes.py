@@ -9,12 +9,12 @@ from fastapi import FastAPI, Request, Response
 
 from ridgeline_server.http import openapi
 from ridgeline_server.http.adding import Responses, add_documented, add_route, json_response
-from ridgeline_server.http.door import InferenceRoute
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import Protocol
 from ridgeline_server.http.oip import metadata
 from ridgeline_server.http.oip.handlers import HEADER_LENGTH, OpenInference
 from ridgeline_server.http.parsing import require_json
+from ridgeline_server.http.routing import InferenceRoute
 from ridgeline_server.http.schemas import Schema
 from ridgeline_server.http.waiting import WaitingRoom
 

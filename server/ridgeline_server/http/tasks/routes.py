@@ -14,12 +14,12 @@ from ridgeline_server.config import ServerConfig
 from ridgeline_server.errors import InvalidInputError
 from ridgeline_server.http.asking import ask, beside_loop, write_json
 from ridgeline_server.http.catalog import Catalog
-from ridgeline_server.http.door import InferenceRoute
 from ridgeline_server.http.engine import Engine
 from ridgeline_server.http.errors import Protocol, quote
 from ridgeline_server.http.exchange import JSON, Exchange, Headers
 from ridgeline_server.http.parsing import json_object
 from ridgeline_server.http.reply import as_raw, matrix
+from ridgeline_server.http.routing import InferenceRoute
 from ridgeline_server.http.schemas import Schema
 from ridgeline_server.http.tasks import inputs, parameters, schemas
 from ridgeline_server.request import ModelInfo

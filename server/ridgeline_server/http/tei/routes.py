@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ridgeline_server.config import ServerConfig
 from ridgeline_server.http.catalog import Catalog
-from ridgeline_server.http.door import Handler
 from ridgeline_server.http.engine import Engine
+from ridgeline_server.http.routing import Handler
 from ridgeline_server.http.tei.classes import Classes
 from ridgeline_server.http.tei.embeddings import Embeddings
 from ridgeline_server.http.tei.info import describe
