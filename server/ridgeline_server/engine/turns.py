@@ -5,11 +5,11 @@ would be twice as many threads as CPUs: they evict each other's weights from the
 wait among more and smaller batches. So models that have work take turns: together they run as many batches as the CPUs
 are for, and what waits meanwhile makes the next batch larger.
 
-Nothing is interrupted, so a light model might wait long for a heavy one's batch. Therefore a model that runs nothing,
-or that has had clearly less of the CPUs than the others, may start one batch more than the CPUs are for; who runs
-nothing goes first. Among equals the one is next that has had the least, by start-time fair queueing (Goyal, Vin and
-Cheng, 1996), in which a model that has little to do saves up a few batches' time. docs/adr/0018 says what that gives
-and costs.
+Nothing is interrupted, so a light model might wait long for a heavy one's batch. Therefore a model that runs nothing
+may start one batch more than the CPUs are for, and one that has had clearly less of the CPUs than the others waits for
+nobody. Who runs nothing goes first; among equals the one is next that has had the least, by start-time fair queueing
+(Goyal, Vin and Cheng, 1996), in which a model that has little to do saves up a few batches' time. docs/adr/0018 says
+what that gives and costs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ridgeline_server.runtimes.base import Plan
 from ridgeline_server.runtimes.cores import usable_cpus
 
 _ROUNDING = 1e-6
-# CPU seconds, and batches of the slowest model, by which one must be behind the others to start one batch more.
+# CPU seconds, and batches of the slowest model, by which one is clearly behind the others.
 _CLEARLY_S = 0.05
 _CLEARLY_BATCHES = 2
 
@@ -129,9 +129,10 @@ class Turns:
         own = member.in_flight(index)
         if own >= plan.parallel:  # none is sent ahead while others want the CPUs
             return False
+        if self._is_behind(standing, rivals):
+            return True
         busy = _busy(plan, own) + sum(rival.busy() for rival in rivals)
-        is_let_in = not own or self._is_behind(standing, rivals)
-        return busy + (0.0 if is_let_in else _busy(plan, 1)) <= plan.threads + _ROUNDING
+        return busy + (_busy(plan, 1) if own else 0.0) <= plan.threads + _ROUNDING
 
     def _is_behind(self, standing: _Standing, rivals: Sequence[_Rival]) -> bool:
         """Whether a model has had clearly less of the CPUs than all others that want them."""
