@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BUNDLE := bundles/all-MiniLM-L6-v2
 OUT ?= build/gpu
 
-.PHONY: all setup serve test test-oldest-triton check fix bench bench-graphs fuzz gpu kernel-table clean
+.PHONY: all setup serve test test-oldest-triton check fix bench bench-graphs fuzz gpu kernel-table protocol clean
 all: check test
 
 setup: $(VENV)/.installed
@@ -47,6 +47,13 @@ $(OLDEST)/.installed: constraints.txt Makefile
 # compiles what has not changed, too.
 kernel-table: setup
 	$(BIN)/python -m ridgeline_kernels.compilation --record kernels/resources.json --out kernels/RESOURCES.md $(ARGS)
+
+# The code of the gRPC protocol, after a change of its .proto file.
+RPC := server/ridgeline_server/rpc
+protocol:
+	$(PYTHON) -m venv build/protocol
+	build/protocol/bin/pip install --quiet --disable-pip-version-check 'grpcio-tools==1.85.1'
+	build/protocol/bin/python -m grpc_tools.protoc -I $(RPC) --python_out=$(RPC) open_inference.proto
 
 check: setup
 	$(BIN)/ruff check .

@@ -129,23 +129,23 @@ async def test_versions_follow_each_other_under_load_and_no_request_is_lost(held
         before: tuple[int, int] | None = None
         threads = tokenizer_threads()
         clients = [asyncio.create_task(client(number)) for number in range(5, 21)]
-        for version in range(2, 7):
+        for version in range(2, 5):
             assert (await it.fleet.load(it.settings)).version == version
             await settled(it.fleet)
             before = before or holdings()
             await asyncio.sleep(0.05)
         is_over = True
         await asyncio.gather(*clients)
-        assert set(seen) == set(range(1, 7))
+        assert set(seen) == set(range(1, 5))
         async with asyncio.timeout(20):  # threads end a moment after they were told to
             # Fewer files are left where the garbage of earlier tests has gone meanwhile.
             while tokenizer_threads() > threads or any(
                 now > then for now, then in zip(holdings(), before or (), strict=True)
             ):
                 await asyncio.sleep(0.01)
-        assert changes == [1] * 10
+        assert changes == [1] * 6
         (info,) = it.engine.models()
-        assert (info.version, info.ready_replicas) == (6, 1)
+        assert (info.version, info.ready_replicas) == (4, 1)
     assert not workers()
 
 

@@ -71,6 +71,11 @@ class Door:
         self._notes = notes
         self._pace = Pace()
 
+    @property
+    def inference_paths(self) -> frozenset[str]:
+        """Templates of the paths that the door answers itself."""
+        return self._routes.paths
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection scope."""
         if scope["type"] != "http":

@@ -47,10 +47,11 @@ class InferenceRoute:
 
 
 class Routes:
-    """Finds the route of a path."""
+    """Finds the route of a path. paths: the templates"""
 
     def __init__(self, routes: Iterable[InferenceRoute]) -> None:
         routes = tuple(routes)
+        self.paths = frozenset(route.path for route in routes)
         self._exact = {route.path: route for route in routes if "{" not in route.path}
         self._patterns = [(route.pattern().fullmatch, route) for route in routes if "{" in route.path]
 

@@ -31,7 +31,7 @@ def served_paths() -> list[str]:
     """Every route of the application, FastAPI's own and those that the door answers, with names filled in."""
     door: Any = LOCKED.app
     templates = {route.path for route in door.app.routes}
-    templates |= set(door._exact) | {route.path for _, route in door._patterns}
+    templates |= door.inference_paths
     return sorted(re.sub(r"\{[^}]+\}", "tiny", template) for template in templates)
 
 
