@@ -178,7 +178,7 @@ def main() -> int:
     parser.add_argument("--first-tasks", action="store_true", help="of each bundle only the first of its tasks")
     parser.add_argument("--connections", type=int, default=32, help="of each task")
     parser.add_argument("--seconds", type=float, default=1.5, help="of work of each task, by itself")
-    parser.add_argument("--rounds", type=int, default=2, help="times that the work is done, both ways")
+    parser.add_argument("--rounds", type=int, default=2, help="times that the work is done, all ways")
     parser.add_argument("--count", type=int, default=3000, help="texts")
     arguments = parser.parse_args()
     common = options.common(arguments)
@@ -192,7 +192,7 @@ def main() -> int:
         works = calibrate(server, parts, texts, arguments.connections, arguments.seconds)
         for number in range(arguments.rounds):
             found = {}
-            for way in _WAYS if number % 2 == 0 else reversed(_WAYS):
+            for way in (*_WAYS[number % 3 :], *_WAYS[: number % 3]):
                 say(f"round {number + 1}, {way}")
                 connections = arguments.connections * (len(works) if way == _MIXED else 1)
                 if way == _SEPARATELY:

@@ -11,6 +11,7 @@ import pytest
 
 from ridgeline_server.engine import turns as module
 from ridgeline_server.engine.backlog import Backlog
+from ridgeline_server.engine.model import ServedModel
 from ridgeline_server.engine.turns import Turns
 from ridgeline_server.request import BatchRecord
 from ridgeline_server.runtimes.base import Plan
@@ -180,6 +181,73 @@ async def test_a_model_on_few_cpus_is_not_starved_by_one_on_all_of_them() -> Non
         narrow.end()
         await settle(turns)
         assert narrow.sent > sent
+
+
+async def test_a_busy_model_elsewhere_changes_nothing_for_those_that_share_cpus() -> None:
+    turns = Turns()
+    one = replace(plan(), threads=1, concurrency=1)
+    models = [Model(turns, 10_000, one, batch_s=seconds) for seconds in (0.05, 0.07, 0.06)]
+    elsewhere = Model(turns, 10_000, replace(one, device=Device("cuda", 0)), batch_s=5.0)
+    ends: list[tuple[float, int]] = []
+    running, now = [0] * 3, 0.0
+    for _ in range(1500):
+        await settle(turns)
+        for index, model in enumerate(models):
+            ends += [(now + model.batch_s, index)] * (model.running[0] - running[index])
+            running[index] = model.running[0]
+        if elsewhere.running[0]:
+            elsewhere.end()
+        ends.sort()
+        now, index = ends.pop(0)
+        running[index] -= 1
+        models[index].end()
+    spent = [model.sent * model.batch_s for model in models]
+    assert max(spent) < 1.3 * min(spent)
+
+
+async def test_one_model_that_fails_does_not_keep_the_others_from_their_batches() -> None:
+    turns = Turns()
+    broken, whole = Model(turns, 5, TWO), Model(turns, 5, TWO)
+    broken.dispatch_one = raising  # type: ignore[method-assign]
+    await settle(turns)
+    assert whole.sent > 0
+
+
+def raising() -> float | None:
+    raise RuntimeError("no batch can be made")
+
+
+async def test_a_model_sends_to_the_replica_that_is_free() -> None:
+    turns = Turns()
+    halves = [replace(LAGGING, cores=(0, 1)), replace(LAGGING, cores=(2, 3))]
+    records: list[BatchRecord] = []
+    async with served(halves, records.append, turns=turns) as first, served(halves[:1], turns=turns) as second:
+        await asyncio.gather(*(until_ready(model) for model in (first, second)))
+        await asyncio.gather(*(answer(submit(model, [1] * 60)) for _ in range(32) for model in (first, second)))
+    counts = [sum(record.replica == index for record in records) for index in range(2)]
+    assert counts[1] > counts[0] > 0
+
+
+async def until_ready(model: ServedModel) -> None:
+    async with asyncio.timeout(20):
+        while model.ready_replicas < len(model.replicas):
+            await asyncio.sleep(0.01)
+
+
+async def test_the_wait_for_a_model_counts_the_time_in_which_it_had_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    observed: list[float] = []
+    monkeypatch.setattr(Backlog, "observe", lambda self, _, busy_s: observed.append(busy_s))
+    one = replace(LAGGING, threads=1, concurrency=1)
+    turns = Turns()
+    async with served([one], turns=turns) as a, served([one], turns=turns) as b, served([one], turns=turns) as c:
+        models = (a, b, c)
+        await asyncio.gather(*(until_ready(model) for model in models))
+        await asyncio.gather(*(answer(submit(a, [1] * 60)) for _ in range(12)))
+        alone, observed[:] = list(observed), []
+        await asyncio.gather(*(answer(submit(model, [1] * 60)) for _ in range(16) for model in models))
+        shared = list(observed)
+    assert statistics.median(alone) == pytest.approx(SLOW_S, rel=0.3)
+    assert statistics.mean(shared) > 1.2 * SLOW_S  # two of the three run at a time
 
 
 async def test_models_that_leave_are_waited_for_no_more() -> None:

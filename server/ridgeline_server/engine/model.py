@@ -78,6 +78,7 @@ class ServedModel:
         self._scheduler: Queue[Item] = make_scheduler(self.plan.grid, max_age_s)
         self._batch_costs: dict[int, BatchCosts] = {}
         self._rooflines = Rooflines()
+        self._ends: dict[int, float] = {}  # of each replica's last batch
         self._retries: deque[Retry] = deque()
         self._batch_ids = itertools.count(1)
         self._requests = 0
@@ -198,8 +199,7 @@ class ServedModel:
         self.load_error = message
 
     def on_done(self, replica: Replica, assignment: Assignment, done: Done) -> None:
-        slots = replica.load.plan.parallel
-        used = min(max(assignment.beside, len(replica.in_flight)) + 1, slots)
+        busy_s = self._busy_s(replica, assignment, done)
         self._turns.freed(self, replica.index)
         batch = self._record(replica, assignment, done)
         for item, answer in zip(assignment.items, done.outputs, strict=True):
@@ -208,8 +208,7 @@ class ServedModel:
         if self.plan.pools_as is None or isinstance(done.outputs, np.ndarray):
             self._batch_costs[replica.index].observe(done.shape, done.finished - done.started)
         if assignment.is_crowded:  # others waited: only then does a batch hold what a slot can do
-            # Other models may have had some of the slots meanwhile: these worked nothing off.
-            self._backlog.observe(batch.real_tokens, (done.finished - done.started) * slots / used)
+            self._backlog.observe(batch.real_tokens, busy_s)
         self._observe(batch)
 
     def on_failed(self, replica: Replica, assignment: Assignment, message: str) -> None:
@@ -248,18 +247,20 @@ class ServedModel:
 
     @property
     def has_work(self) -> bool:
-        """Whether something waits for a batch."""
-        return bool(self._scheduler.sequences or self._retries)
+        """Whether something waits for a batch, and a replica is there to run it."""
+        waits = self._scheduler.sequences or self._retries
+        return bool(waits) and any(replica.takes_batches() for replica in self.replicas)
 
     def in_flight(self, index: int) -> int:
-        """Batches that the replica of that number has."""
-        return len(self.replicas[index].in_flight)
+        """Batches that the replica of that number is at work on, or is about to be."""
+        replica = self.replicas[index]
+        return len(replica.in_flight) if replica.state is ReplicaState.READY else 0
 
     def dispatch_one(self) -> float | None:
         """Send the next batch; its predicted CPU seconds, None when it must wait or nothing waits."""
         retry = self._next_retry()
         replica = self._next_replica()
-        if replica is None or not self._turns.allows(self, replica.index):
+        if replica is None:
             return None
         if retry is None:
             batch = self._scheduler.next_batch(time.monotonic(), self._batch_costs[replica.index])
@@ -271,12 +272,16 @@ class ServedModel:
 
     def _next_replica(self) -> Replica | None:
         """The replica that the next batch goes to, None when nothing waits or the batch must wait too."""
-        if self._retries:  # one that must run alone needs an empty replica, not the fastest
-            rooms = [replica for replica in self.replicas if replica.has_room()]
-            return min(rooms, key=lambda replica: len(replica.in_flight), default=None)
-        if not self._scheduler.sequences or not any(replica.has_room() for replica in self.replicas):
+        if not (self._retries or self._scheduler.sequences):
             return None
-        index = choose_replica([self._load(replica) for replica in self.replicas], self._scheduler.tokens)
+        allowed = [replica for replica in self.replicas if self._turns.allows(self, replica.index)]
+        rooms = [replica for replica in allowed if replica.has_room()]
+        if self._retries:  # one that must run alone needs an empty replica, not the fastest
+            return min(rooms, key=lambda replica: len(replica.in_flight), default=None)
+        if not rooms:
+            return None
+        loads = [self._load(replica) if replica in allowed else _ABSENT for replica in self.replicas]
+        index = choose_replica(loads, self._scheduler.tokens)
         return None if index is None else self.replicas[index]
 
     def _load(self, replica: Replica) -> ReplicaLoad:
@@ -319,6 +324,17 @@ class ServedModel:
                 item.job.fail(ExecutionError(f"the batch could not be sent: {error}"))
         plan = replica.load.plan
         return assignment.predicted_s * plan.threads / plan.parallel
+
+    def _busy_s(self, replica: Replica, assignment: Assignment, done: Done) -> float:
+        """Seconds that a slot was given for a batch, with what other models had of it: these worked nothing off."""
+        plan = replica.load.plan
+        began, before = done.started, self._ends.get(replica.index, 0.0)
+        self._ends[replica.index] = done.finished
+        if plan.concurrency == 1:  # it may have waited for the others' batches
+            came = min(item.job.instants.tokenized for item in assignment.items)
+            began = min(began, max(before, came))
+        used = min(max(assignment.beside, len(replica.in_flight)) + 1, plan.parallel)
+        return (done.finished - began) * plan.parallel / used
 
     def _record(self, replica: Replica, assignment: Assignment, done: Done) -> BatchRecord:
         plan = replica.load.plan

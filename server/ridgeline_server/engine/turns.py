@@ -15,6 +15,7 @@ what that gives and costs.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -23,9 +24,12 @@ from ridgeline_server.runtimes.base import Plan
 from ridgeline_server.runtimes.cores import usable_cpus
 
 _ROUNDING = 1e-6
-# CPU seconds, and batches of the slowest model, by which one is clearly behind the others.
+# CPU seconds, and batches of the slowest model that has work, by which one is clearly behind the others.
 _CLEARLY_S = 0.05
 _CLEARLY_BATCHES = 2
+_MOST_CLEARLY_S = 2.0
+
+log = logging.getLogger(__name__)
 
 
 class Member(Protocol):
@@ -70,12 +74,16 @@ class _Standing:
     """How a model stands.
 
     rivals: of each replica
-    used_s: the finish tag of fair queueing, CPU seconds
-    last_s: CPU seconds of its last batch
+    others: all models that are among them
+    now_s:  virtual time where it runs: the latest start tag of its batches and those of the others
+    used_s: the finish tag of its last batch, CPU seconds
+    last_s: CPU seconds of that batch
     """
 
     plans: Sequence[Plan]
     rivals: list[list[_Rival]] = field(default_factory=list)
+    others: list[Member] = field(default_factory=list)
+    now_s: float = 0.0
     used_s: float = 0.0
     last_s: float = 0.0
 
@@ -85,14 +93,13 @@ class Turns:
 
     def __init__(self) -> None:
         self._standings: dict[Member, _Standing] = {}
-        self._now_s = 0.0  # virtual time: the latest start tag of a batch
-        self._clearly_s = _CLEARLY_S
         self._is_due = False
 
     def join(self, member: Member, plans: Sequence[Plan]) -> None:
         """Have a model take turns. plans: of its replicas"""
-        self._standings[member] = _Standing(plans)
+        standing = self._standings[member] = _Standing(plans)
         self._find_rivals()
+        standing.now_s = max((self._standings[other].now_s for other in standing.others), default=0.0)
 
     def leave(self, member: Member) -> None:
         """The model has no more batches."""
@@ -122,6 +129,8 @@ class Turns:
         standing = self._standings.get(member)
         if standing is None:
             return False
+        if not standing.others:
+            return True
         rivals = [rival for rival in standing.rivals[index] if rival.is_active()]
         if not rivals:
             return True
@@ -137,12 +146,17 @@ class Turns:
     def _is_behind(self, standing: _Standing, rivals: Sequence[_Rival]) -> bool:
         """Whether a model has had clearly less of the CPUs than all others that want them."""
         wanting = [self._standings[rival.member] for rival in rivals if rival.member.has_work]
-        least_s = min(map(self._start_s, wanting), default=self._now_s)
-        return self._start_s(standing) + self._clearly_s <= least_s
+        least_s = min(map(self._start_s, wanting), default=standing.now_s)
+        return self._start_s(standing) + self._clearly_s(standing) <= least_s
 
     def _start_s(self, standing: _Standing) -> float:
         """Start tag of a model's next batch: it may have saved up twice of what is clearly less."""
-        return max(self._now_s - 2 * self._clearly_s, standing.used_s)
+        return max(standing.now_s - 2 * self._clearly_s(standing), standing.used_s)
+
+    def _clearly_s(self, standing: _Standing) -> float:
+        """CPU seconds by which a model is clearly behind others, or they behind it."""
+        lasts = [self._standings[other].last_s for other in standing.others if other.has_work]
+        return min(max(_CLEARLY_S, _CLEARLY_BATCHES * max(standing.last_s, *lasts, 0.0)), _MOST_CLEARLY_S)
 
     def _dispatch_soon(self) -> None:
         self._is_due = False
@@ -152,19 +166,23 @@ class Turns:
         wanting = [member for member in self._standings if member.has_work]
         while wanting:
             member = wanting[0] if len(wanting) == 1 else min(wanting, key=self._rank)
-            spent_s = member.dispatch_one()
+            try:
+                spent_s = member.dispatch_one()
+            except Exception:  # what goes wrong with one model must not concern the others
+                log.exception("a model cannot make a batch")
+                spent_s = None
             if spent_s is None:
                 wanting.remove(member)
                 continue
-            standing = self._standings[member]
-            start_s = self._start_s(standing)
-            self._now_s = max(self._now_s, start_s)
-            standing.used_s = start_s + spent_s
-            standing.last_s = spent_s
-            slowest_s = max(each.last_s for each in self._standings.values())
-            self._clearly_s = max(_CLEARLY_S, _CLEARLY_BATCHES * slowest_s)
+            self._charge(self._standings[member], spent_s)
             if not member.has_work:
                 wanting.remove(member)
+
+    def _charge(self, standing: _Standing, spent_s: float) -> None:
+        start_s = self._start_s(standing)
+        standing.used_s, standing.last_s = start_s + spent_s, spent_s
+        for each in (standing, *(self._standings[other] for other in standing.others)):
+            each.now_s = max(each.now_s, start_s)
 
     def _rank(self, member: Member) -> tuple[bool, float]:
         standing = self._standings[member]
@@ -183,6 +201,7 @@ class Turns:
                 ]
                 for plan in standing.plans
             ]
+            standing.others = list({rival.member: None for rivals in standing.rivals for rival in rivals})
 
 
 def _busy(plan: Plan, in_flight: int) -> float:

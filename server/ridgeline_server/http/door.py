@@ -35,8 +35,9 @@ from ridgeline_server.report.history import History
 logger = logging.getLogger(__name__)
 
 _REFUSALS = frozenset({413, 415, 429, 503})
-# Those that clients can ask for as fast as they are given.
-_PACED = frozenset({401, 403, 421, 429, 503})
+# Those that clients can ask for as fast as they are given: by whom nobody knows, and by whoever may come in.
+_OF_STRANGERS = frozenset({401, 403, 421})
+_OF_CALLERS = frozenset({429, 503})
 
 
 class Door:
@@ -69,7 +70,7 @@ class Door:
         self._history = history
         self._guard = guard
         self._notes = notes
-        self._pace = Pace()
+        self._paces = {**dict.fromkeys(_OF_STRANGERS, Pace()), **dict.fromkeys(_OF_CALLERS, Pace())}
 
     @property
     def inference_paths(self) -> frozenset[str]:
@@ -115,9 +116,10 @@ class Door:
 
     async def _keep_pace(self, exchange: Exchange, status: int) -> None:
         """Let a refusal wait for its turn, and hold nothing meanwhile."""
-        if status in _PACED and not self.room.is_closed:
+        pace = self._paces.get(status)
+        if pace is not None and not self.room.is_closed:
             self._give_back(exchange)
-            await self._pace.wait(exchange)
+            await pace.wait(exchange)
 
     def _give_back(self, exchange: Exchange) -> None:
         if exchange.held_bytes:

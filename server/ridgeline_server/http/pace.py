@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from ridgeline_server.http.connection import MOST_DISCARDED_BYTES
 from ridgeline_server.http.exchange import Exchange
 
 PER_S = 1000.0
@@ -19,16 +20,19 @@ LONGEST_S = 1.0
 MOST_HELD = 4096
 # Of a body that nobody reads a connection holds so much at most; larger ones are read and thrown away meanwhile.
 _SMALL_BODY_BYTES = 16 * 1024
+# Large bodies that may come unasked, and that nobody reads.
+_MOST_UNREAD = 256
 
 
 class Pace:
     """Says when a refusal may go out: the generic cell rate algorithm (ITU-T I.371), with a bound on the wait."""
 
-    def __init__(self, per_s: float | None = None) -> None:
-        """per_s: None = PER_S"""
+    def __init__(self, per_s: float | None = None, most_held: int = MOST_HELD) -> None:
+        """per_s: None = PER_S; most_held: refusals that wait at once, others go out immediately"""
         self._interval_s = 1.0 / (PER_S if per_s is None else per_s)
+        self._most_held = most_held
         self._next = 0.0
-        self._held = 0
+        self._held = self._unread = 0
 
     def delay_s(self, now: float) -> float:
         """Seconds that a refusal of this instant waits."""
@@ -39,22 +43,26 @@ class Pace:
     async def wait(self, exchange: Exchange | None = None) -> None:
         """Wait until a refusal may go out. exchange: the refused one; large bodies of it are thrown away meanwhile"""
         delay_s = self.delay_s(time.monotonic())
-        if not delay_s or self._held >= MOST_HELD:
+        if not delay_s or self._held >= self._most_held:
+            return
+        is_large = exchange is not None and _has_large_body(exchange)
+        is_unread = is_large and exchange is not None and b"expect" in exchange.given  # asked for, it would come
+        if is_unread and self._unread >= _MOST_UNREAD:
             return
         self._held += 1
+        self._unread += is_unread
         try:
-            if exchange is None or not _has_large_body(exchange):
+            if exchange is None or not is_large or is_unread:
                 await asyncio.sleep(delay_s)
             else:
                 await _discard(exchange, delay_s)
         finally:
             self._held -= 1
+            self._unread -= is_unread
 
 
 def _has_large_body(exchange: Exchange) -> bool:
     given = exchange.given
-    if b"expect" in given:  # asked for, it would come
-        return False
     length = given.get(b"content-length", b"")
     if not length:
         return b"transfer-encoding" in given
@@ -63,9 +71,14 @@ def _has_large_body(exchange: Exchange) -> bool:
 
 async def _discard(exchange: Exchange, seconds: float) -> None:
     """Throw away what comes of the body within so many seconds; end early when the client leaves."""
+    size = 0
     try:
         async with asyncio.timeout(seconds):
-            while (await exchange.receive())["type"] != "http.disconnect":
-                pass
+            while size <= MOST_DISCARDED_BYTES:
+                message = await exchange.receive()
+                if message["type"] == "http.disconnect":
+                    return
+                size += len(message.get("body", b""))
+            await asyncio.sleep(seconds)  # what comes now waits in the connection, which is not read
     except TimeoutError:
         return

@@ -60,8 +60,10 @@ _STATUSES = {
     grpc.StatusCode.UNAVAILABLE: 503,
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
-# Those that clients can ask for as fast as they are given.
-_PACED = frozenset({401, 429, 503})
+# Those that clients can ask for as fast as they are given. Few wait at once: each holds one of the server's calls.
+_OF_STRANGERS = (401,)
+_OF_CALLERS = (429, 503)
+_MOST_HELD = 256
 # Clients whose time is over hang up by their own clock, before it is over here.
 _SKEW_S = 0.1
 Call = Callable[[Any, Any, Visit], Awaitable[Any]]
@@ -84,7 +86,12 @@ class Entrance:
         self._ledger = ledger
         self._tracing = tracing
         self._intake = Intake(config.max_queue_bytes, config.max_body_bytes)
-        self._pace = Pace()
+        self._paces = {
+            status: pace
+            for statuses in (_OF_STRANGERS, _OF_CALLERS)
+            for pace in (Pace(most_held=_MOST_HELD),)
+            for status in statuses
+        }
 
     def guard(self, name: str, call: Call, kind: Any) -> Callable[[Any, Any], Awaitable[Any]]:
         """The method behind the entrance. kind: of its message"""
@@ -147,8 +154,9 @@ class Entrance:
             visit.context.set_trailing_metadata((("x-request-id", visit.request_id), after))
             if visit.is_counted and visit.caller is not None:
                 visit.caller.allowance.give_back()
-        if visit.status in _PACED:
-            await self._pace.wait()
+        pace = self._paces.get(visit.status)
+        if pace is not None:
+            await pace.wait()
         await _abort(visit.context, visit.code, shorten(str(error)))
 
     def _note(self, visit: Visit, now: float, is_inference: bool) -> None:

@@ -102,6 +102,41 @@ async def test_large_bodies_are_thrown_away_meanwhile(headers: dict[str, str], i
 
 
 @pytest.mark.usefixtures("narrow")
+async def test_only_so_many_wait_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pace = Pace(per_s=2.0, most_held=3)
+    waiting = [asyncio.create_task(pace.wait()) for _ in range(10)]
+    await asyncio.sleep(0.05)
+    assert sum(not task.done() for task in waiting) == 3
+    monkeypatch.setattr(module, "_MOST_UNREAD", 2)
+    unasked = {"headers": [(b"expect", b"100-continue"), (b"content-length", b"1000000")]}
+    pace = Pace(per_s=2.0)
+    held = [asyncio.create_task(pace.wait(Exchange(unasked, never))) for _ in range(10)]
+    await asyncio.sleep(0.05)
+    assert sum(not task.done() for task in held) == 2
+    await asyncio.gather(*waiting, *held)
+
+
+async def never() -> dict[str, Any]:
+    pytest.fail("the client would be asked for its body")
+
+
+@pytest.mark.usefixtures("narrow")
+async def test_no_more_is_thrown_away_than_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_DISCARDED_BYTES", 5000)
+    read = 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal read
+        read += 1000
+        return {"type": "http.request", "body": b"x" * 1000, "more_body": True}
+
+    pace = Pace()
+    await pace.wait()
+    await pace.wait(Exchange({"headers": [(b"transfer-encoding", b"chunked")]}, receive))
+    assert read == 6000
+
+
+@pytest.mark.usefixtures("narrow")
 async def test_a_client_that_leaves_is_waited_for_no_longer() -> None:
     async def receive() -> dict[str, Any]:
         return {"type": "http.disconnect"}
