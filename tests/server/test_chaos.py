@@ -21,7 +21,7 @@ from tests.docstrings import docstrings
 from tests.server.running_server import RunningServer, is_dead, running_server
 
 CLIENTS = 24
-CHAOS_S = 5.0
+CHAOS_S = 3.0
 MOST_TEXTS = 4
 TEXTS = list(docstrings()[:120])
 # In calm runs an answer differs from the same text's alone by 2e-7 at most, since shapes sum in orders of their own;
