@@ -116,7 +116,7 @@ def draw(figures: Mapping[str, Any]) -> Figure:
             label = None if number else quantile
             left.plot(*zip(*known, strict=True), "o", color=colour, alpha=0.7, label=label)
     left.set_xticks(range(len(names)), names, fontsize=8)
-    left.set_yscale("log")
+    drawing.plain_log(left)
     left.set_title(f"{figures['rate']:.0f} requests/s, latency in each round [ms]")
     left.legend(loc="best", frameon=False)
     known_ratios = [each for each in figures["ratios"] if each["p99"]]
@@ -130,7 +130,7 @@ def draw(figures: Mapping[str, Any]) -> Figure:
     drawing.label_bars(right, bars, [f"{height:.2f}" for height in heights])
     names = [f"{each['cores']}\n{_flood(each['connections'])}" for each in known_ratios]
     right.set_xticks(range(len(names)), names, fontsize=8)
-    right.set_yscale("log")
+    drawing.plain_log(right)
     right.set_ylim(0.5, 2 * max(_TWICE, *(each["p99"]["greatest"] for each in known_ratios), 1.0))
     drawing.target_line(right, _TWICE, "target: 2")
     right.set_title("p99 beside the flood / alone; least to greatest of the rounds")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from ridgeline_bench.machine import describe_machine
 
@@ -34,6 +35,14 @@ def canvas(title: str, plots: int = 1, height: float = 5.0) -> tuple[Figure, lis
 def label_bars(axes: Axes, bars: Any, labels: Sequence[str]) -> None:
     """A figure above each bar."""
     axes.bar_label(bars, labels=list(labels), padding=2, fontsize=9)
+
+
+def plain_log(axes: Axes) -> None:
+    """A logarithmic y axis with plain numbers."""
+    axes.set_yscale("log")
+    for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        axis(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
 
 
 def target_line(axes: Axes, value: float, text: str, start: float = 0.0, end: float = 1.0) -> None:
