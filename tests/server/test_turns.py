@@ -109,24 +109,29 @@ async def test_a_model_that_runs_nothing_starts_at_once_and_one_alone_does() -> 
     assert (heavy.running, light.running, third.running) == ([1], [1], [1])
 
 
-async def test_cpu_time_is_shared_evenly_however_long_batches_are() -> None:
-    turns = Turns()
-    models = [Model(turns, 10_000, TWO, batch_s=seconds) for seconds in (0.01, 0.02, 0.08, 0.02, 0.05)]
+async def spent_by(turns: Turns, models: list[Model], most: int, elsewhere: Model | None = None) -> list[float]:
+    """Seconds of each model's batches, of which at most so many run at once; `elsewhere` ends one at every step."""
     ends: list[tuple[float, int]] = []
-    now = 0.0
-    running = [0] * len(models)
+    running, now = [0] * len(models), 0.0
     for _ in range(3000):
         await settle(turns)
         for index, model in enumerate(models):
-            for _ in range(model.running[0] - running[index]):
-                ends.append((now + model.batch_s, index))
+            ends += [(now + model.batch_s, index)] * (model.running[0] - running[index])
             running[index] = model.running[0]
-        assert sum(running) <= 3
+        assert sum(running) <= most
+        if elsewhere is not None:
+            elsewhere.end()
         ends.sort()
         now, index = ends.pop(0)
         running[index] -= 1
         models[index].end()
-    spent = [model.sent * model.batch_s for model in models]
+    return [model.sent * model.batch_s for model in models]
+
+
+async def test_cpu_time_is_shared_evenly_however_long_batches_are() -> None:
+    turns = Turns()
+    models = [Model(turns, 10_000, TWO, batch_s=seconds) for seconds in (0.01, 0.02, 0.08, 0.02, 0.05)]
+    spent = await spent_by(turns, models, most=3)
     assert max(spent) < 1.3 * min(spent)
 
 
@@ -188,20 +193,7 @@ async def test_a_busy_model_elsewhere_changes_nothing_for_those_that_share_cpus(
     one = replace(plan(), threads=1, concurrency=1)
     models = [Model(turns, 10_000, one, batch_s=seconds) for seconds in (0.05, 0.07, 0.06)]
     elsewhere = Model(turns, 10_000, replace(one, device=Device("cuda", 0)), batch_s=5.0)
-    ends: list[tuple[float, int]] = []
-    running, now = [0] * 3, 0.0
-    for _ in range(1500):
-        await settle(turns)
-        for index, model in enumerate(models):
-            ends += [(now + model.batch_s, index)] * (model.running[0] - running[index])
-            running[index] = model.running[0]
-        if elsewhere.running[0]:
-            elsewhere.end()
-        ends.sort()
-        now, index = ends.pop(0)
-        running[index] -= 1
-        models[index].end()
-    spent = [model.sent * model.batch_s for model in models]
+    spent = await spent_by(turns, models, most=2, elsewhere=elsewhere)
     assert max(spent) < 1.3 * min(spent)
 
 
