@@ -40,8 +40,8 @@ def label_bars(axes: Axes, bars: Any, labels: Sequence[str]) -> None:
 def plain_log(axes: Axes) -> None:
     """A logarithmic y axis with plain numbers."""
     axes.set_yscale("log")
-    for axis in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-        axis(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(axes.yaxis.get_major_formatter())
     axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
 
 

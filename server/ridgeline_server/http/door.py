@@ -26,7 +26,7 @@ from ridgeline_server.http.exchange import (
 )
 from ridgeline_server.http.guard import Guard
 from ridgeline_server.http.notes import Notes
-from ridgeline_server.http.pace import Pace
+from ridgeline_server.http.pace import make_paces
 from ridgeline_server.http.routing import InferenceRoute, Routes, protocol_of
 from ridgeline_server.http.waiting import Receive, WaitingRoom
 from ridgeline_server.report import Metrics
@@ -35,9 +35,6 @@ from ridgeline_server.report.history import History
 logger = logging.getLogger(__name__)
 
 _REFUSALS = frozenset({413, 415, 429, 503})
-# Those that clients can ask for as fast as they are given: by whom nobody knows, and by whoever may come in.
-_OF_STRANGERS = frozenset({401, 403, 421})
-_OF_CALLERS = frozenset({429, 503})
 
 
 class Door:
@@ -70,7 +67,7 @@ class Door:
         self._history = history
         self._guard = guard
         self._notes = notes
-        self._paces = {**dict.fromkeys(_OF_STRANGERS, Pace()), **dict.fromkeys(_OF_CALLERS, Pace())}
+        self._paces = make_paces()
 
     @property
     def inference_paths(self) -> frozenset[str]:

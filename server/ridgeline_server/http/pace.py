@@ -20,6 +20,9 @@ LONGEST_S = 1.0
 MOST_HELD = 4096
 # Of a body that nobody reads a connection holds so much at most; larger ones are read and thrown away meanwhile.
 _SMALL_BODY_BYTES = 16 * 1024
+# Refusals that clients can ask for as fast as they are given: by whom nobody knows, and by whoever may come in.
+_OF_STRANGERS = (401, 403, 421)
+_OF_CALLERS = (429, 503)
 # Large bodies that may come unasked, and that nobody reads.
 _MOST_UNREAD = 256
 
@@ -59,6 +62,14 @@ class Pace:
         finally:
             self._held -= 1
             self._unread -= is_unread
+
+
+def make_paces(most_held: int = MOST_HELD) -> dict[int, Pace]:
+    """The pace of each status that has one: strangers do not delay what callers are told."""
+    return {
+        **dict.fromkeys(_OF_STRANGERS, Pace(most_held=most_held)),
+        **dict.fromkeys(_OF_CALLERS, Pace(most_held=most_held)),
+    }
 
 
 def _has_large_body(exchange: Exchange) -> bool:

@@ -23,7 +23,7 @@ from ridgeline_server.errors import (
 from ridgeline_server.http.asking import beside_loop
 from ridgeline_server.http.errors import retry_after, shorten
 from ridgeline_server.http.ledger import Ledger
-from ridgeline_server.http.pace import Pace
+from ridgeline_server.http.pace import make_paces
 from ridgeline_server.report.metrics import Metrics
 from ridgeline_server.report.timings import phases
 from ridgeline_server.rpc.intake import Intake
@@ -60,9 +60,7 @@ _STATUSES = {
     grpc.StatusCode.UNAVAILABLE: 503,
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
-# Those that clients can ask for as fast as they are given. Few wait at once: each holds one of the server's calls.
-_OF_STRANGERS = (401,)
-_OF_CALLERS = (429, 503)
+# Refusals that wait for their turn at once: each holds one of the server's calls.
 _MOST_HELD = 256
 # Clients whose time is over hang up by their own clock, before it is over here.
 _SKEW_S = 0.1
@@ -86,12 +84,7 @@ class Entrance:
         self._ledger = ledger
         self._tracing = tracing
         self._intake = Intake(config.max_queue_bytes, config.max_body_bytes)
-        self._paces = {
-            status: pace
-            for statuses in (_OF_STRANGERS, _OF_CALLERS)
-            for pace in (Pace(most_held=_MOST_HELD),)
-            for status in statuses
-        }
+        self._paces = make_paces(_MOST_HELD)
 
     def guard(self, name: str, call: Call, kind: Any) -> Callable[[Any, Any], Awaitable[Any]]:
         """The method behind the entrance. kind: of its message"""
